@@ -1,0 +1,230 @@
+"""The command line. Exit status: 0 all planned episodes measured, 1 some missing or in error, 2 wrong input,
+130 interrupted (resumable)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evalkit import config as configs
+from evalkit import environments, registry
+from evalkit.errors import InputError, unknown
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+                  help="Tell the truth, fast, about how good a robot policy is in simulation.\n\n"
+                       "Start with:  evalkit run --suite libero --policy scripted --episodes 2 --assets auto")
+env_app = typer.Typer(no_args_is_help=True, help="The suites' Python environments: list, create, remove.")
+app.add_typer(env_app, name="env")
+
+Suite = Annotated[str, typer.Option("--suite", "-s", help="Suites or groups, comma-separated: libero_goal, libero.")]
+PolicyName = Annotated[str, typer.Option("--policy", "-p", help="A policy's name, or package.module:Class.")]
+Options = Annotated[list[str], typer.Option("--policy-option", "-o", metavar="KEY=VALUE",
+                                            help="Option of the policy; may be repeated.")]
+Tasks = Annotated[str, typer.Option(help="Task indices: 0,3 or 0-4. Default: all.")]
+Episodes = Annotated[str, typer.Option(help="First N episodes of each task, or A:B. Default: all of the protocol.")]
+SeedPolicy = Annotated[str, typer.Option(help="What a scene follows from: the suite's default (LIBERO: reference), "
+                                              "per_episode or fixed.")]
+Seed = Annotated[int, typer.Option(help="Base seed.  [default: 7]")]
+AssetsChoice = Annotated[str, typer.Option("--assets", help="real, stand-in, auto (real if they can be had), or a "
+                                                            "folder.  [default: real]")]
+Video = Annotated[str, typer.Option(help="none, failures, all, or a number of episodes a task.  [default: none]")]
+Workers = Annotated[int, typer.Option(help="Simulator processes.  [default: one a core]")]
+Out = Annotated[str, typer.Option(help="Run folder. Default: results/runs/<suite>-<policy>-<digest of the config>.")]
+ConfigFile = Annotated[Path, typer.Option("--config", help="YAML file with these flags as keys; flags win.")]
+
+
+@app.command()
+def run(suite: Suite = None, policy: PolicyName = None, policy_option: Options = None, tasks: Tasks = None,
+        episodes: Episodes = None, seed_policy: SeedPolicy = None, seed: Seed = None, assets: AssetsChoice = None,
+        video: Video = None,
+        record_actions: Annotated[bool, typer.Option("--record-actions", help="Keep executed actions, for the "
+                                                                              "replay policy.")] = None,
+        workers: Workers = None,
+        ray_address: Annotated[str, typer.Option(help="Ray cluster to use instead of this machine.")] = None,
+        retries: Annotated[int, typer.Option(help="Further attempts after a crash.  [default: 2]")] = None,
+        timeout: Annotated[float, typer.Option(help="Seconds for one episode.  [default: 1800]")] = None,
+        out: Out = None, config: ConfigFile = None) -> None:
+    """Evaluate a policy: roll out, record, print the table. The same command again continues the run."""
+    from evalkit import tables
+    from evalkit.evaluate import evaluate
+
+    resolved = _resolve(config, suites=suite, policy=policy, policy_options=_options(policy_option), tasks=tasks,
+                        episodes=episodes, seed_policy=seed_policy, seed=seed, assets=assets, video=video,
+                        record_actions=record_actions, workers=workers, ray_address=ray_address, retries=retries,
+                        timeout=timeout, out=out)
+    try:
+        finished = evaluate(resolved)
+    except KeyboardInterrupt:
+        print("\ninterrupted: every finished episode is recorded. Repeat the same command to continue.",
+              file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(f"{tables.render(finished, 'terminal')}\nrun folder: {finished.folder}")
+    raise typer.Exit(_status(finished))
+
+
+@app.command()
+def plan(suite: Suite = None, policy: PolicyName = None, policy_option: Options = None, tasks: Tasks = None,
+         episodes: Episodes = None, seed_policy: SeedPolicy = None, seed: Seed = None, assets: AssetsChoice = None,
+         video: Video = None, workers: Workers = None, out: Out = None, config: ConfigFile = None) -> None:
+    """Print what `run` with the same flags would do. Writes nothing, starts nothing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from evalkit.evaluate import check_policies, planned_rows
+    from evalkit.plan import make_plan, planned_steps
+
+    resolved = _resolve(config, suites=suite, policy=policy, policy_options=_options(policy_option), tasks=tasks,
+                        episodes=episodes, seed_policy=seed_policy, seed=seed, assets=assets, video=video,
+                        workers=workers, out=out)
+    planned = make_plan(resolved)
+    check_policies(resolved, planned)
+    grid = Table("suite", "task", "instruction", "episodes", "steps at most",
+                 title=f"policy {resolved.policy}, seed policy {resolved.seed_policy}, {resolved.workers} workers")
+    for row in planned_rows(planned):
+        grid.add_row(*map(str, row))
+    Console().print(grid)
+    print(f"{len(planned)} episodes, at most {planned_steps(planned)} control steps; first {planned[0].id}, "
+          f"last {planned[-1].id}")
+
+
+@app.command()
+def table(run: Annotated[Path, typer.Argument(help="A run's folder.")],
+          form: Annotated[str, typer.Option("--format", "-f", help="terminal, markdown, csv or latex.")] = "terminal",
+          ) -> None:
+    """Print a run's table: successes/n, rate, 95 % interval, errors, mean steps. Status 1 if it is incomplete."""
+    from evalkit import tables
+    from evalkit.records import Run
+
+    if form not in tables.FORMATS:
+        raise unknown("table format", form, tables.FORMATS)
+    opened = Run(run)
+    print(tables.render(opened, form), end="")
+    raise typer.Exit(_status(opened))
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="suites, policies or tasks.")],
+          suite: Annotated[str, typer.Option("--suite", "-s", help="For tasks: of which suites.")] = "libero") -> None:
+    """List suites, policies, or the tasks of a suite."""
+    listings = {"suites": _list_suites, "policies": _list_policies, "tasks": lambda: _list_tasks(suite)}
+    if what not in listings:
+        raise unknown("listing", what, listings)
+    listings[what]()
+
+
+def _list_suites() -> None:
+    for name in registry.suite_names():
+        suite = registry.load_suite(name)
+        print(f"{name:16} {len(suite.tasks):3} tasks x {suite.episodes_per_task} episodes, {suite.max_steps} steps, "
+              f"views {', '.join(suite.views)}; seed policies {', '.join(suite.seed_policies)}")
+    for name, members in registry.suite_groups().items():
+        print(f"{name:16} group: {', '.join(members)}")
+
+
+def _list_policies() -> None:
+    for name in registry.policy_names():
+        print(f"{name:12} {registry.policy_summary(name)}")
+
+
+def _list_tasks(names: str) -> None:
+    for name in registry.expand_suites(names.split(",")):
+        for task in registry.load_suite(name).tasks:
+            print(f"{name}/{task.index:02d}  {task.instruction}")
+
+
+@env_app.command("list")
+def env_list() -> None:
+    """Environments that the suites need, and whether they are built."""
+    for name in environments.environment_names():
+        environment = environments.find_environment(name)
+        print(f"{name:12} {'ready    ' if environment.ready else 'not built'} {environment.folder}")
+
+
+@env_app.command("create")
+def env_create(name: Annotated[str, typer.Argument(help="See `evalkit env list`.")]) -> None:
+    """Build an environment if it is not built yet, and print its interpreter."""
+    print(environments.ensure_environment(environments.find_environment(name)))
+
+
+@env_app.command("remove")
+def env_remove(name: Annotated[str, typer.Argument(help="See `evalkit env list`.")]) -> None:
+    """Delete an environment; it is built again when it is needed."""
+    environment = environments.find_environment(name)
+    removed = environments.remove_environment(environment)
+    print(f"removed {environment.folder}" if removed else f"{name} was not built")
+
+
+@app.command()
+def assets(suite: Suite, choice: Annotated[str, typer.Option("--assets", help="real, stand-in, auto or a folder.")]
+           = "real") -> None:
+    """Find, download or generate a suite's assets; print their kind, folder and digest."""
+    from evalkit.assets import resolve_assets
+
+    for name in registry.expand_suites(suite.split(",")):
+        loaded = registry.load_suite(name)
+        python = environments.ensure_environment(environments.find_environment(loaded.interpreter)) \
+            if loaded.interpreter else None
+        found = resolve_assets(loaded, choice, [], python)
+        print(f"{name}: {found.kind} assets in {found.folder} (digest {found.digest})" if found
+              else f"{name}: needs no assets")
+
+
+@app.command()
+def doctor(fix: Annotated[bool, typer.Option("--fix", help="Install the OpenGL library if it is missing and we may.")]
+           = False) -> None:
+    """Check this machine: environments, and which OpenGL backend draws in each."""
+    from evalkit.doctor import check
+
+    raise typer.Exit(0 if check(fix) else 1)
+
+
+def _resolve(config_file: Path | None, **flags: Any) -> configs.RunConfig:
+    values = configs.load_yaml(config_file) if config_file else {}
+    values |= {key: value for key, value in flags.items() if value is not None}
+    values.setdefault("workers", os.cpu_count() or 1)
+    return configs.make_config(values)
+
+
+def _options(pairs: list[str] | None) -> dict[str, Any] | None:
+    """``key=value`` pairs; values are read as YAML scalars, so that numbers are numbers."""
+    import yaml
+
+    if not pairs:
+        return None
+    options = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise InputError(f"--policy-option takes KEY=VALUE, got {pair!r}")
+        options[key] = yaml.safe_load(value)
+    return options
+
+
+def _status(finished) -> int:
+    from evalkit.records import missing
+
+    absent = missing(finished.info["planned"], finished.records())
+    if absent:
+        print(f"{len(absent)} of {len(finished.info['planned'])} planned episodes have no measurement "
+              f"(first: {absent[0]})", file=sys.stderr)
+    return 1 if absent else 0
+
+
+def main() -> None:
+    """Entry point: wrong input ends with its message alone and status 2."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

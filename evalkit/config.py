@@ -1,0 +1,165 @@
+"""RunConfig: what the user asked for, validated before anything starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evalkit.errors import InputError, unknown
+from evalkit.registry import expand_suites, load_suite
+
+#: Keys that decide what is measured. Two runs that differ in one of them never share a folder.
+DECISIVE = ("suites", "policy", "policy_options", "tasks", "episodes", "seed_policy", "seed", "assets")
+
+VIDEO_CHOICES = ("none", "failures", "all")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One evaluation. Field names are the command line's flags and the keys of a ``--config`` file.
+
+    suites: names or groups. tasks: indices, None for all. episodes: (first, end) of each task's episodes.
+    seed: the base seed; 7 in the paper's script. assets: real, stand-in, auto or a folder.
+    video: none, failures, all, or a number of episodes a task. timeout: wall-clock seconds for one episode.
+    retries: further attempts after an exception, a dead worker or a timeout.
+    """
+
+    suites: tuple[str, ...]
+    policy: str
+    policy_options: Mapping[str, Any] = field(default_factory=dict)
+    tasks: tuple[int, ...] | None = None
+    episodes: tuple[int, int] | None = None
+    seed_policy: str | None = None
+    seed: int = 7
+    assets: str = "real"
+    video: str = "none"
+    record_actions: bool = False
+    workers: int = 1
+    ray_address: str | None = None
+    retries: int = 2
+    timeout: float = 1800.0
+    out: str | None = None
+
+    def decisive(self) -> dict[str, Any]:
+        """The part that decides what is measured, as JSON types."""
+        return json.loads(json.dumps({key: asdict(self)[key] for key in DECISIVE}))
+
+    def digest(self) -> str:
+        """Eight hex digits that differ when the decisive part differs."""
+        return hashlib.sha256(json.dumps(self.decisive(), sort_keys=True).encode()).hexdigest()[:8]
+
+    def default_folder(self) -> Path:
+        """``results/runs/<suites>-<policy>-<digest>``: the same command finds its run again."""
+        names = "+".join(self.suites) if len(self.suites) < 3 else f"{self.suites[0].split('_')[0]}x{len(self.suites)}"
+        return Path("results/runs") / f"{names}-{self.policy}-{self.digest()}"
+
+
+def make_config(values: Mapping[str, Any]) -> RunConfig:
+    """A checked RunConfig from flags or YAML values (strings are parsed). Raises InputError."""
+    names = [item.name for item in fields(RunConfig)]
+    for key in values:
+        if key not in names:
+            raise unknown("configuration key", key, names)
+    values = {key: value for key, value in values.items() if value is not None}
+    for required in ("suites", "policy"):
+        if not values.get(required):
+            raise InputError(f"no {required.removesuffix('s')} given: pass --{required.removesuffix('s')} NAME "
+                             f"(see `evalkit list {'suites' if required == 'suites' else 'policies'}`)")
+    suites = tuple(expand_suites(_names(values["suites"])))
+    chosen = {
+        **values, "suites": suites,
+        "tasks": _tasks(values.get("tasks"), suites),
+        "episodes": _episodes(values.get("episodes"), suites),
+        "seed_policy": _seed_policy(values.get("seed_policy"), suites),
+        "video": _video(values.get("video", "none")),
+    }
+    config = RunConfig(**chosen)
+    _check_numbers(config)
+    return config
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The keys of a ``--config`` file. Raises InputError when it is missing or not a mapping."""
+    try:
+        loaded = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"cannot read the config file {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(loaded, dict):
+        raise InputError(f"{path} must hold `key: value` lines, got {type(loaded).__name__}")
+    if "suite" in loaded:
+        loaded["suites"] = loaded.pop("suite")
+    return loaded
+
+
+def _names(value: str | Sequence[str]) -> list[str]:
+    return [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
+
+
+def _tasks(value: Any, suites: tuple[str, ...]) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    parts = [value] if isinstance(value, int) else _names(value)
+    indices: list[int] = []
+    for part in parts:
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", str(part).strip())
+        if match is None:
+            raise InputError(f"tasks are indices such as 0,3 or 0-4; got {part!r} (see `evalkit list tasks`)")
+        indices += range(int(match[1]), int(match[2] or match[1]) + 1)
+    for name in suites:
+        count = len(load_suite(name).tasks)
+        wrong = [index for index in indices if index >= count]
+        if wrong or not indices:
+            raise InputError(f"unknown task {', '.join(map(str, wrong)) or repr(value)}: {name} has tasks 0 to "
+                             f"{count - 1} (see `evalkit list tasks --suite {name}`)")
+    return tuple(sorted(set(indices)))
+
+
+def _episodes(value: Any, suites: tuple[str, ...]) -> tuple[int, int]:
+    limit = min(load_suite(name).episodes_per_task for name in suites)
+    if value is None:
+        return 0, limit
+    match = re.fullmatch(r"(?:(\d+):)?(\d+)", ":".join(map(str, value)) if isinstance(value, (list, tuple))
+                         else str(value).strip())
+    if match is None:
+        raise InputError(f"episodes are a number N or a range A:B; got {value!r}")
+    first, end = int(match[1] or 0), int(match[2])
+    if not 0 <= first < end <= limit:
+        raise InputError(f"episodes {value!r} is not possible: a task has {limit} episodes, so N is 1 to {limit} "
+                         f"and A:B needs 0 <= A < B <= {limit}")
+    return first, end
+
+
+def _seed_policy(value: str | None, suites: tuple[str, ...]) -> str:
+    for name in suites:
+        allowed = load_suite(name).seed_policies
+        if value is not None and value not in allowed:
+            raise unknown(f"seed policy for {name}", value, allowed)
+    return value or load_suite(suites[0]).seed_policies[0]
+
+
+def _video(value: Any) -> str:
+    text = str(value)
+    if text not in VIDEO_CHOICES and not re.fullmatch(r"[1-9]\d*", text):
+        raise unknown("--video choice", text, [*VIDEO_CHOICES, "a number of episodes a task"])
+    return text
+
+
+def _check_numbers(config: RunConfig) -> None:
+    if config.workers < 1:
+        raise InputError(f"workers is {config.workers}; at least 1 is needed (default: one a core)")
+    if config.retries < 0:
+        raise InputError(f"retries is {config.retries}; allowed: 0 or more")
+    if config.timeout <= 0:
+        raise InputError(f"timeout is {config.timeout} seconds; it must be positive")
+    if config.seed_policy == "reference" and config.seed != 7:
+        raise InputError(f"seed policy 'reference' is the paper's script with seed 7, got seed {config.seed}. "
+                         "Use --seed-policy per_episode for another base seed.")

@@ -1,0 +1,114 @@
+"""One Python environment for each suite (and native baseline), built once by `uv` and kept under a key of its pins."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from evalkit.errors import InputError, unknown
+from evalkit.paths import cache_folder
+from evalkit.registry import load_suite, suite_names
+
+WORKER_REQUIREMENTS = Path(__file__).with_name("worker-requirements.txt")
+_READY = "evalkit.json"  # written last: a folder without it is an unfinished build
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An interpreter of its own. name: e.g. ``libero``; requirements: pins, installed without dependencies."""
+
+    name: str
+    requirements: Path
+
+    @property
+    def key(self) -> str:
+        """Differs when Python's minor version, Ray or any pin differs."""
+        parts = [python_version(), ray_version(), self.requirements.read_text(), WORKER_REQUIREMENTS.read_text()]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
+
+    @property
+    def folder(self) -> Path:
+        """``<cache>/envs/<name>-py3.11-<key>``."""
+        return cache_folder() / "envs" / f"{self.name}-py{python_version()}-{self.key}"
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has been built completely."""
+        return (self.folder / _READY).exists()
+
+
+def python_version() -> str:
+    """``3.11``: Ray needs the same minor version in driver and workers."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def ray_version() -> str:
+    """The driver's Ray version, which workers get too."""
+    return importlib.metadata.version("ray")
+
+
+def environment_names() -> list[str]:
+    """Names of the environments that the registered suites run in."""
+    return list(dict.fromkeys(suite.interpreter for suite in map(load_suite, suite_names()) if suite.interpreter))
+
+
+def find_environment(name: str) -> Environment:
+    """The Environment called `name`. Raises InputError."""
+    for suite in map(load_suite, suite_names()):
+        if suite.interpreter == name:
+            return Environment(name, suite.requirements)
+    raise unknown("environment", name, environment_names())
+
+
+def ensure_environment(environment: Environment) -> Path:
+    """The interpreter of `environment`, built first if need be. Idempotent; safe from several processes."""
+    if environment.ready:
+        return environment.python
+    environment.folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{environment.folder}.lock"):
+        if not environment.ready:
+            print(f"building the environment {environment.name!r} in {environment.folder} (once)", file=sys.stderr)
+            shutil.rmtree(environment.folder, ignore_errors=True)
+            _build(environment)
+    return environment.python
+
+
+def _build(environment: Environment) -> None:
+    _uv("venv", "--python", sys.executable, str(environment.folder))
+    install = ("pip", "install", "--python", str(environment.python))
+    _uv(*install, "--no-deps", "-r", str(environment.requirements))
+    _uv(*install, "-r", str(WORKER_REQUIREMENTS), f"ray=={ray_version()}", "-c", str(environment.requirements))
+    info = {"name": environment.name, "python": sys.version.split()[0], "ray": ray_version()}
+    (environment.folder / _READY).write_text(json.dumps(info) + "\n")
+
+
+def _uv(*arguments: str) -> None:
+    """Run uv quietly. Raises InputError with its output when it fails."""
+    command = [sys.executable, "-m", "uv", "--quiet", *arguments]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                          env={**os.environ, "VIRTUAL_ENV": ""})
+    if done.returncode != 0:
+        raise InputError(f"uv {' '.join(arguments)} failed with status {done.returncode}:\n{done.stderr.strip()}\n"
+                         "Check that a Python package index can be reached, then repeat the command.")
+
+
+def remove_environment(environment: Environment) -> bool:
+    """Delete it; False when there was nothing to delete."""
+    if not environment.folder.exists():
+        return False
+    shutil.rmtree(environment.folder)
+    return True

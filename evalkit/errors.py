@@ -1,0 +1,18 @@
+"""What the user did wrong, in one screen: what was got, what is allowed, the next move."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Wrong input by the user. The command line prints its text alone and exits with status 2."""
+
+
+def unknown(kind: str, got: object, allowed: Iterable[object]) -> InputError:
+    """An InputError for a name that is not one of `allowed`, with the nearest name suggested."""
+    names = [str(name) for name in allowed]
+    near = difflib.get_close_matches(str(got), names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return InputError(f"unknown {kind} {str(got)!r}.{hint}\nAllowed: {', '.join(names) or '(none)'}")

@@ -1,0 +1,198 @@
+"""One evaluation from config to records: the only place where plan, environments, assets, workers and run meet."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from evalkit.assets import Assets, resolve_assets
+from evalkit.config import RunConfig
+from evalkit.environments import Environment, ensure_environment, ray_version
+from evalkit.episode import Episode
+from evalkit.paths import PROJECT
+from evalkit.plan import make_plan
+from evalkit.policy import Policy
+from evalkit.records import ERROR, SUCCESS, Record, Run, fingerprint_hash, missing, write_atomically
+from evalkit.registry import load_suite, make_policy
+from evalkit.specs import check_policy_fits
+from evalkit.suite import EnvOptions
+from evalkit.workers import Job, Result, WorkerPool
+
+
+def evaluate(config: RunConfig) -> Run:
+    """Measure what `config` asks for, continuing an earlier run of the same config in the same folder.
+
+    Raises InputError before any simulator starts when something does not fit. A KeyboardInterrupt passes through;
+    everything recorded until then is on the disk.
+    """
+    episodes = make_plan(config)
+    policies = check_policies(config, episodes)
+    if config.out:
+        Run(Path(config.out)).refuse_other_config({**config.decisive(), "assets": _recorded_kind(config)})
+    pythons = {name: _interpreter(name) for name in config.suites}
+    assets = {name: resolve_assets(load_suite(name), config.assets, _tasks_of(episodes, name), pythons[name])
+              for name in config.suites}
+    config = replace(config, assets=_kind(assets))
+    run = Run(Path(config.out or config.default_folder()))
+    run.refuse_other_config(config.decisive())
+
+    todo = set(missing([episode.id for episode in episodes], run.records()))
+    waiting = [episode for episode in episodes if episode.id in todo]
+    with closing(run), _progress(run, episodes, waiting) as bar:
+        for python, suites in groupby(config.suites, key=pythons.get):
+            names = list(suites)
+            part = [episode for episode in waiting if episode.suite in names]
+            if part:
+                _measure(run, config, episodes, part, names, python, assets, policies, bar)
+    return run
+
+
+def check_policies(config: RunConfig, episodes: Sequence[Episode]) -> dict[str, Policy]:
+    """A light policy for each suite of `config`. Raises InputError unless it fits the suite and the plan."""
+    policies = {name: make_policy(config.policy, load_suite(name), dict(config.policy_options))
+                for name in config.suites}
+    for name, policy in policies.items():
+        check_policy_fits(policy.spec, load_suite(name))
+        policy.check_plan([episode for episode in episodes if episode.suite == name])
+    return policies
+
+
+def _measure(run: Run, config: RunConfig, planned: Sequence[Episode], episodes: Sequence[Episode], suites: list[str],
+             python: Path | None, assets: Mapping[str, Assets | None], policies: Mapping[str, Policy],
+             bar: tqdm) -> None:
+    """Roll out `episodes` of `suites`, which share an interpreter and assets, and record them."""
+    job = make_job(config, suites, assets, policies)
+    size = min(config.workers, len(episodes))
+    with WorkerPool(job, suites, size, python, config.ray_address, config.retries, config.timeout) as pool:
+        fingerprints = {name: make_fingerprint(config, name, assets[name], pool.described[name]) for name in suites}
+        run.open(describe_run(config, planned, fingerprints))
+        for result in pool.run(episodes):
+            save(run, result, fingerprints[result.episode.suite]["hash"])
+            show(bar, result.record)
+
+
+def make_job(config: RunConfig, suites: Sequence[str], assets: Mapping[str, Assets | None],
+             policies: Mapping[str, Policy]) -> Job:
+    """What the workers of `suites` need; views are rendered only if the policy or a video looks at them."""
+    suite, spec = load_suite(suites[0]), policies[suites[0]].spec
+    views = tuple(suite.views) if config.video != "none" else spec.views
+    folder = assets[suites[0]].folder if assets[suites[0]] else None
+    options = EnvOptions(views=views, seed_policy=config.seed_policy, assets=folder)
+    return Job(config.policy, config.policy_options, options, config.video, config.episodes[0], config.record_actions)
+
+
+def make_fingerprint(config: RunConfig, suite: str, assets: Assets | None,
+                     described: Mapping[str, str]) -> dict[str, Any]:
+    """All that decides a result of `suite` apart from the policy, and its hash."""
+    seen = bool(make_policy(config.policy, load_suite(suite), dict(config.policy_options)).spec.views)
+    parts: dict[str, Any] = {**load_suite(suite).protocol(), **described, "seed_policy": config.seed_policy,
+                             "seed": config.seed}
+    if not seen:
+        parts.pop("renderer", None)  # a policy that sees nothing cannot depend on what draws
+    if assets is not None:
+        parts |= {"asset_kind": assets.kind, "asset_digest": assets.digest}
+    return {"hash": fingerprint_hash(parts), "parts": parts}
+
+
+def describe_run(config: RunConfig, episodes: Sequence[Episode], fingerprints: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of run.json."""
+    settings = {key: value for key, value in asdict(config).items() if key not in config.decisive()}
+    return {
+        "config": config.decisive(), "settings": settings, "planned": [episode.id for episode in episodes],
+        "fingerprints": dict(fingerprints),
+        "command": shlex.join(["evalkit", *sys.argv[1:]]), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {"python": platform.python_version(), "ray": ray_version(), "numpy": np.__version__},
+        "hardware": {"node": platform.node(), "cores": os.cpu_count(), "machine": platform.platform()},
+        "git": _git_revision(),
+    }
+
+
+def save(run: Run, result: Result, fingerprint: str) -> None:
+    """Write the video and the actions, if any, then the record that names them."""
+    record = replace(result.record, fingerprint=fingerprint)
+    if result.video is not None:
+        name = f"videos/{record.id.replace('/', '-')}-{record.outcome}.mp4"
+        (run.folder / "videos").mkdir(exist_ok=True)
+        write_atomically(run.folder / name, result.video)
+        record = replace(record, video=name)
+    if result.actions is not None:
+        path = run.folder / "actions" / f"{record.id}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, result.actions)
+    run.append(record)
+
+
+def _progress(run: Run, episodes: Sequence[Episode], waiting: Sequence[Episode]) -> tqdm:
+    bar = tqdm(total=len(episodes), initial=len(episodes) - len(waiting), unit="episode", dynamic_ncols=True,
+               mininterval=0.5 if sys.stderr.isatty() else 10.0, smoothing=0.1, file=sys.stderr)
+    outcomes = [record.outcome for record in run.records().values()]
+    bar.successes, bar.measured = outcomes.count(SUCCESS), len(outcomes) - outcomes.count(ERROR)
+    bar.errors = 0
+    return bar
+
+
+def show(bar: tqdm, record: Record) -> None:
+    """One more finished episode: running success rate, errors so far, and the reason of an error."""
+    if record.outcome == ERROR:
+        bar.errors += 1
+        reason = (record.traceback or "").strip().splitlines()[-1:] or ["unknown"]
+        bar.write(f"error {record.id} after {record.attempt} attempts: {reason[0]}", file=sys.stderr)
+    else:
+        bar.measured += 1
+        bar.successes += record.outcome == SUCCESS
+    rate = f"{100 * bar.successes / bar.measured:.0f}%" if bar.measured else "-"
+    bar.set_postfix_str(f"success {bar.successes}/{bar.measured} = {rate}, errors {bar.errors}", refresh=False)
+    bar.update()
+
+
+def _interpreter(suite_name: str) -> Path | None:
+    suite = load_suite(suite_name)
+    return ensure_environment(Environment(suite.interpreter, suite.requirements)) if suite.interpreter else None
+
+
+def _tasks_of(episodes: Sequence[Episode], suite: str) -> list[int]:
+    return sorted({episode.task for episode in episodes if episode.suite == suite})
+
+
+def _kind(assets: Mapping[str, Assets | None]) -> str:
+    """The kind that was found, which replaces the choice in the config: `auto` is not a fact about a run."""
+    kinds = [found.kind for found in assets.values() if found is not None]
+    return kinds[0] if kinds else "none"
+
+
+def _recorded_kind(config: RunConfig) -> Any:
+    """The asset kind of the run in config.out, so that an early comparison is about the other keys only."""
+    run = Run(Path(config.out))
+    return run.info["config"].get("assets") if (run.folder / "run.json").exists() else config.assets
+
+
+def _git_revision() -> dict[str, Any]:
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(PROJECT), *arguments], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    return {"revision": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain"))}
+
+
+def planned_rows(episodes: Sequence[Episode]) -> Iterator[tuple[str, int, str, str, int]]:
+    """(suite, task, instruction, episode range, steps at most) a task, for `evalkit plan`."""
+    for (suite, task), group in groupby(episodes, key=lambda episode: (episode.suite, episode.task)):
+        members = list(group)
+        yield (suite, task, load_suite(suite).tasks[task].instruction,
+               f"{members[0].index} to {members[-1].index}", sum(episode.max_steps for episode in members))
