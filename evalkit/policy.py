@@ -9,7 +9,7 @@ import numpy as np
 
 from evalkit.episode import Episode
 from evalkit.specs import PolicySpec
-from evalkit.suite import Observation, Suite
+from evalkit.suite import Observation
 
 
 class Policy(ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
+import math
 from functools import cache
 
 import numpy as np
@@ -148,10 +148,10 @@ def axis_angle(quaternion: np.ndarray) -> np.ndarray:
     published policies were trained without. The argument is not modified.
     """
     w = float(np.clip(quaternion[3], -1.0, 1.0))
-    sine = np.sqrt(1.0 - w * w)
+    sine = math.sqrt(1.0 - w * w)
     if sine == 0.0:
         return np.zeros(3)
-    return np.asarray(quaternion[:3]) * 2.0 * np.arccos(w) / sine
+    return np.asarray(quaternion[:3]) * 2.0 * math.acos(w) / sine
 
 
 @cache
@@ -159,7 +159,3 @@ def _gl():
     """The backend that draws here; probed once a process, before anything is imported that needs one."""
     return choose_gl()
 
-
-def worker_threads(workers: int) -> dict[str, str]:
-    """Environment variables that share the cores: one env a core draws fastest with one llvmpipe thread."""
-    return {"LP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}

@@ -1,0 +1,57 @@
+# evalkit. `make eval` sets everything up and runs the main job; `make test` sets everything up and passes the tests.
+
+PYTHON   ?= python3
+VENV     := .venv
+EVALKIT  := $(VENV)/bin/evalkit
+SUITE    ?= libero
+POLICY   ?= scripted
+EPISODES ?= 2
+ASSETS   ?= auto
+
+# Nothing may wait for an answer.
+export PIP_NO_INPUT := 1
+export DEBIAN_FRONTEND := noninteractive
+
+.PHONY: help setup eval test lint test-fast test-libero test-end-to-end bench libero-tables clean
+
+help:  ## What there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: $(VENV)/.ready  ## Environments and the OpenGL library; seconds when they are there
+	@$(EVALKIT) env create libero >/dev/null
+	@$(EVALKIT) doctor --fix || echo "notice: this machine cannot render; policies without cameras still run"
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
+	  f"evalkit needs Python 3.10 to 3.12, $(PYTHON) is {v[0]}.{v[1]}: pass another, make PYTHON=python3.11 ...")'
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian: apt-get install -y python3-venv"; exit 1; }
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	@$(VENV)/bin/python -m uv pip install --quiet --python $(VENV)/bin/python -e '.[test]'
+	@touch $@
+
+eval: setup  ## The main job: the LIBERO suites with the scripted baseline (SUITE= POLICY= EPISODES= ASSETS=)
+	$(EVALKIT) run --suite $(SUITE) --policy $(POLICY) --episodes $(EPISODES) --assets $(ASSETS)
+
+test: setup lint test-fast test-libero test-end-to-end  ## All tests, simulators included
+
+lint: $(VENV)/.ready
+	$(VENV)/bin/ruff check .
+
+test-fast: $(VENV)/.ready  ## No simulator
+	$(VENV)/bin/python -m pytest tests --ignore=tests/libero -m "not end_to_end" -q
+
+test-libero: setup  ## Inside LIBERO's interpreter, two processes
+	LP_NUM_THREADS=1 OMP_NUM_THREADS=1 $$($(EVALKIT) env create libero) -m pytest tests/libero -q -n 2 \
+	  --dist worksteal -p no:cacheprovider
+
+test-end-to-end: setup  ## The command line with real simulators in Ray workers
+	$(VENV)/bin/python -m pytest tests --ignore=tests/libero -m end_to_end -q
+
+bench: setup  ## Speed against the bare simulator loop; writes results/benchmarks/
+	$(VENV)/bin/python -m benchmarks.libero
+
+libero-tables: setup  ## Recompute LIBERO's tasks.csv and fixtures.npz (half an hour); ASSETS_FOLDER=real assets
+	$$($(EVALKIT) env create libero) -m suites.libero.fixtures --assets $(ASSETS_FOLDER)
+
+clean:  ## Remove the virtual environment and caches of this folder (not the shared cache, not results)
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info

@@ -1,0 +1,1 @@
+"""Speed, measured as ratios from one run. `make bench`."""
