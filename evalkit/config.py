@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,14 @@ from evalkit.registry import expand_suites, load_suite
 DECISIVE = ("suites", "policy", "policy_options", "tasks", "episodes", "seed_policy", "seed", "assets")
 
 VIDEO_CHOICES = ("none", "failures", "all")
+
+#: What a YAML file must hold for the keys that are taken as they are; the others are parsed.
+TYPES = {
+    "policy": (str, "text"), "policy_options": (Mapping, "`key: value` pairs"), "seed": (int, "a whole number"),
+    "assets": (str, "text"), "record_actions": (bool, "true or false"), "workers": (int, "a whole number"),
+    "ray_address": (str, "text"), "retries": (int, "a whole number"), "timeout": ((int, float), "a number"),
+    "out": (str, "text"),
+}
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
         if not values.get(required):
             raise InputError(f"no {required.removesuffix('s')} given: pass --{required.removesuffix('s')} NAME "
                              f"(see `evalkit list {'suites' if required == 'suites' else 'policies'}`)")
+    _check_types(values)
     suites = tuple(expand_suites(_names(values["suites"])))
     chosen = {
         **values, "suites": suites,
@@ -91,7 +100,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         loaded = yaml.safe_load(path.read_text())
     except OSError as error:
         raise InputError(f"cannot read the config file {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(loaded, dict):
         raise InputError(f"{path} must hold `key: value` lines, got {type(loaded).__name__}")
@@ -100,17 +109,25 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def _names(value: str | Sequence[str]) -> list[str]:
-    return [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
+def _check_types(values: Mapping[str, Any]) -> None:
+    for key, (kind, words) in TYPES.items():
+        value = values.get(key)
+        if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+            raise InputError(f"{key} is {value!r}; it must be {words}")
+
+
+def _names(value: Any) -> list[str]:
+    """The parts of comma-separated text or of a list; anything else is one part."""
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    return [str(part).strip() for part in parts]
 
 
 def _tasks(value: Any, suites: tuple[str, ...]) -> tuple[int, ...] | None:
     if value is None:
         return None
-    parts = [value] if isinstance(value, int) else _names(value)
     indices: list[int] = []
-    for part in parts:
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", str(part).strip())
+    for part in _names(value):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if match is None:
             raise InputError(f"tasks are indices such as 0,3 or 0-4; got {part!r} (see `evalkit list tasks`)")
         indices += range(int(match[1]), int(match[2] or match[1]) + 1)
@@ -160,6 +177,8 @@ def _check_numbers(config: RunConfig) -> None:
         raise InputError(f"retries is {config.retries}; allowed: 0 or more")
     if config.timeout <= 0:
         raise InputError(f"timeout is {config.timeout} seconds; it must be positive")
+    if not 0 <= config.seed < 2**32:
+        raise InputError(f"seed is {config.seed}; allowed: 0 to {2**32 - 1} (numpy's range)")
     if config.seed_policy == "reference" and config.seed != 7:
         raise InputError(f"seed policy 'reference' is the paper's script with seed 7, got seed {config.seed}. "
                          "Use --seed-policy per_episode for another base seed.")

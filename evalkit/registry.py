@@ -67,7 +67,7 @@ def make_policy(name: str, suite: Suite, options: dict[str, Any]) -> Policy:
         raise unknown("policy", name, policies)
     try:
         policy_class = load_object(policies.get(name, name))
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"cannot import policy {name!r}: {error}\nIt must be importable from this folder as "
                          "package.module:Class") from error
     allowed = [key for key in inspect.signature(policy_class).parameters if key != "suite"]

@@ -130,8 +130,9 @@ def _terminal(readable: pd.DataFrame, heading: str, footer: str) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    grid = Table(title=heading, caption=footer, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD,
+    grid = Table(title=Text(heading), caption=Text(footer), title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD,
                  padding=(0, 1), header_style="bold")
     grid.add_column("task", no_wrap=True)
     grid.add_column("name", no_wrap=True, overflow="ellipsis", ratio=1, min_width=8)

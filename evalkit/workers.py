@@ -173,8 +173,12 @@ class WorkerPool:
         self._actor_class = ray.remote(Worker).options(
             num_cpus=1, max_restarts=0, max_task_retries=0,
             runtime_env=worker_runtime(self.python, self.size))
-        self._seats = [_Seat(actor=self._new_actor()) for _ in range(self.size)]
-        self.described = self._start_first()
+        try:
+            self._seats = [_Seat(actor=self._new_actor()) for _ in range(self.size)]
+            self.described = self._start_first()
+        except BaseException:
+            ray.shutdown()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:

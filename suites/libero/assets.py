@@ -24,7 +24,7 @@ VARIABLE = "EVALKIT_LIBERO_ASSETS"
 HUB_DATASET = "lerobot/libero-assets"
 HUB_SIZE = "several hundred MB"
 
-#: The XML files that upstream's 130 tasks load; the images and meshes they name are checked through them.
+#: The XML files that upstream's 130 tasks load; the meshes they name are checked through them.
 XML_FILES = {
     "articulated_objects": ("flat_stove", "microwave", "white_cabinet", "wooden_cabinet"),
     "scenes": ("libero_floor_base_style", "libero_kitchen_tabletop_base_style",
@@ -51,8 +51,9 @@ def resolve(suite: Suite, choice: str, tasks: list[int], python: Path) -> Assets
         named = os.environ.get(VARIABLE)
         if named:
             return given(Path(named), f"{VARIABLE}={named}")
-        if is_complete(downloaded_folder()):
-            return Assets(REAL, downloaded_folder(), tree_digest(downloaded_folder()))
+        downloaded = asset_root(downloaded_folder())
+        if is_complete(downloaded):
+            return given(downloaded, f"the download in {downloaded}")
         return download() if choice == "real" else download_or_stand_in(suite, tasks, python)
     if Path(choice).is_dir():
         return given(Path(choice), f"--assets {choice}")
@@ -73,7 +74,10 @@ def given(folder: Path, origin: str) -> Assets:
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Files that the tasks load and that `folder` lacks, as relative paths."""
+    """XML and mesh files that the tasks load and that `folder` lacks, as relative paths.
+
+    Textures are left out: upstream's XML also names some that its code replaces before loading.
+    """
     missing = []
     for group, names in XML_FILES.items():
         for name in names:
@@ -91,7 +95,7 @@ def _references(path: Path) -> list[str]:
         root = ElementTree.parse(path).getroot()
     except ElementTree.ParseError as error:
         return [f"a readable XML ({error})"]
-    return [element.get("file") for element in root.iter() if element.get("file")]
+    return [element.get("file") for element in root.iter("mesh") if element.get("file")]
 
 
 def is_complete(folder: Path) -> bool:
@@ -127,10 +131,10 @@ def download() -> Assets:
             f"LIBERO's assets could not be downloaded from {HUB_DATASET}: {type(error).__name__}: {error}\n"
             f"Ways out: set {VARIABLE} to a folder that holds them (articulated_objects/, scenes/, ...), or pass "
             "--assets stand-in to run on generated ones (not comparable with published results).") from error
-    return given(_asset_root(folder), f"the download in {folder}")
+    return given(asset_root(folder), f"the download in {folder}")
 
 
-def _asset_root(folder: Path) -> Path:
+def asset_root(folder: Path) -> Path:
     """The folder in the download that holds scenes/: the top, or an ``assets`` folder in it."""
     return next((path for path in (folder, folder / "assets") if (path / "scenes").is_dir()), folder)
 

@@ -6,6 +6,7 @@ robosuite and libero in the process.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import io
 import os
@@ -53,7 +54,8 @@ def import_macros(draws: bool) -> None:
 def write_config() -> None:
     """Own the config file for which LIBERO otherwise asks on stdin at its first import."""
     root = package_folder("libero") / "libero"
-    folder = cache_folder() / "libero-config"
+    key = hashlib.sha256(str(root).encode()).hexdigest()[:10]  # one folder for each installed LIBERO
+    folder = cache_folder() / f"libero-config-{key}"
     paths = {"benchmark_root": root, "bddl_files": root / "bddl_files", "init_states": root / "init_files",
              "datasets": folder / "datasets", "assets": folder / "assets"}
     folder.mkdir(parents=True, exist_ok=True)

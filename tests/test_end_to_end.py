@@ -1,0 +1,146 @@
+"""The command line on real LIBERO in Ray workers, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from evalkit.records import Run
+from evalkit.tables import AVERAGE, task_table, title
+
+pytestmark = pytest.mark.end_to_end
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACK = Path(os.environ.get("EVALKIT_LIBERO_ASSETS", REPOSITORY.parent / "shared" / "data" / "libero_assets"))
+
+needs_pack = pytest.mark.skipif(not PACK.is_dir(), reason="needs LIBERO's assets: set EVALKIT_LIBERO_ASSETS, or put "
+                                                          "the shared pack beside the checkout")
+
+#: Successes of 50 that a first scripted probe reached on init states 0 to 4 of each suite, on upstream's geometry.
+PROBE = {"libero_object": 50, "libero_spatial": 42, "libero_goal": 35, "libero_10": 30}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "evalkit.cli", *map(str, arguments)]
+
+
+def evalkit(*arguments: object, status: int = 0) -> subprocess.CompletedProcess:
+    """Run the command line from the repository; fail with its output unless it ends with `status`."""
+    done = subprocess.run(command(*arguments), cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == status, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def measurements(folder: Path) -> dict[str, dict]:
+    return {record.id: record.measurement() for record in Run(folder).records().values()}
+
+
+def by_suite(table: pd.DataFrame) -> dict[str, int]:
+    """Successes of each suite."""
+    averages = table[(table["name"] == AVERAGE) & (table["suite"] != "all suites")]
+    return dict(zip(averages["suite"], averages["successes"]))
+
+
+@needs_pack
+def test_scripted_policy_solves_the_paper_suites(tmp_path):
+    """The main job on upstream's geometry: every episode measured, the probe's rates reached, no task at zero."""
+    out = tmp_path / "run"
+    printed = evalkit("run", "--suite", "libero", "--policy", "scripted", "--episodes", 5, "--assets", PACK, "--out", out)
+    table = task_table(Run(out))
+    print(table.to_string())
+    assert len(Run(out).records()) == 200
+    assert "libero_10/09" in printed.stdout and str(out) in printed.stdout
+    for suite, successes in by_suite(table).items():
+        assert successes >= PROBE[suite], f"{suite}: {successes}/50, the probe had {PROBE[suite]}"
+    at_zero = table[(table["successes"] == 0)]
+    assert at_zero.empty, f"no paper task stays at zero:\n{at_zero}"
+
+
+def test_scripted_policy_on_stand_ins(tmp_path):
+    """Generated assets carry the main job without any download: at least 60 % overall, and the title warns."""
+    out = tmp_path / "run"
+    evalkit("run", "--suite", "libero", "--policy", "scripted", "--episodes", 2, "--assets", "stand-in", "--out", out)
+    table = task_table(Run(out))
+    print(table.to_string())
+    overall = table[table["suite"] == "all suites"].iloc[0]
+    assert overall["n"] == 80
+    assert overall["rate"] >= 0.6
+    assert "stand-in assets: not comparable with published results" in title(Run(out))
+
+
+def test_same_records_for_any_workers_and_after_kill(tmp_path):
+    """One worker; three workers; and a driver killed with -9 half-way and repeated: the same planned records."""
+    common = ("--suite", "libero_goal", "--policy", "random", "--tasks", "0-2", "--episodes", 2, "--assets", "stand-in")
+    evalkit("run", *common, "--workers", 1, "--out", tmp_path / "one")
+    evalkit("run", *common, "--workers", 3, "--out", tmp_path / "three")
+
+    killed = tmp_path / "killed"
+    driver = subprocess.Popen(command("run", *common, "--workers", 2, "--out", killed), cwd=REPOSITORY,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(measurements(killed)) < 2:
+        assert driver.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    survived = measurements(killed)
+    assert 2 <= len(survived) < 6
+    evalkit("run", *common, "--workers", 2, "--out", killed)
+
+    expected = measurements(tmp_path / "one")
+    assert sorted(expected) == [f"libero_goal/{task:02d}/{index:03d}" for task in range(3) for index in range(2)]
+    assert measurements(tmp_path / "three") == expected
+    assert measurements(killed) == expected
+    lines = (killed / "episodes.jsonl").read_text().splitlines()
+    assert len(lines) == len({json.loads(line)["id"] for line in lines}) == 6, "nothing is measured twice"
+
+
+def test_worker_killed_in_mid_episode_costs_one_attempt(tmp_path):
+    """A simulator process that dies (SIGKILL) is replaced and its episode is measured in another attempt."""
+    out, common = tmp_path / "run", ("--suite", "libero_goal", "--tasks", "1", "--episodes", 2, "--assets", "stand-in")
+    evalkit("run", *common, "--policy", "tests.faulty_policies:KillsItselfOnce", "-o", f"marker={tmp_path / 'marker'}",
+            "--workers", 1, "--out", out)
+    records = Run(out).records().values()
+    assert sorted(record.attempt for record in records) == [1, 2]
+    assert all(record.outcome == "failure" and record.steps == 300 for record in records)
+
+
+def test_recorded_actions_replay_to_the_same_states(tmp_path):
+    """What --record-actions keeps, the replay policy plays back bit for bit, seen by a video or not."""
+    common = ("--suite", "libero_object", "--tasks", "0", "--episodes", 2, "--assets", "stand-in")
+    evalkit("run", *common, "--policy", "scripted", "--record-actions", "--out", tmp_path / "recorded")
+    evalkit("run", *common, "--policy", "replay", "-o", f"actions={tmp_path / 'recorded'}", "--video", 1,
+            "--out", tmp_path / "replayed")
+    facts = [[(record["id"], record["outcome"], record["steps"], record["scene_sha"], record["final_sha"])
+              for record in measurements(tmp_path / name).values()] for name in ("recorded", "replayed")]
+    assert sorted(facts[0]) == sorted(facts[1])
+    outcome = Run(tmp_path / "replayed").records()["libero_object/00/000"].outcome
+    assert [path.name for path in (tmp_path / "replayed" / "videos").iterdir()] == [
+        f"libero_object-00-000-{outcome}.mp4"]
+
+
+def test_holding_still_never_succeeds(tmp_path):
+    """The noop policy scores 0; exit status is 0, since every episode was measured."""
+    out = tmp_path / "run"
+    evalkit("run", "--suite", "libero_spatial", "--policy", "noop", "--tasks", "0,5", "--episodes", 1,
+            "--assets", "stand-in", "--out", out)
+    assert [record.outcome for record in Run(out).records().values()] == ["failure", "failure"]
+
+
+def test_broken_assets_are_refused(tmp_path):
+    """An incomplete asset folder is one screen of what is missing, status 2, and leaves no run behind."""
+    (tmp_path / "assets" / "scenes").mkdir(parents=True)
+    done = evalkit("run", "--suite", "libero_goal", "--policy", "noop", "--assets", tmp_path / "assets",
+                   "--out", tmp_path / "run", status=2)
+    assert "articulated_objects/flat_stove.xml" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) < 25
+    assert not (tmp_path / "run").exists()
