@@ -51,7 +51,6 @@ def run(suite: Suite = None, policy: PolicyName = None, policy_option: Options =
         timeout: Annotated[float, typer.Option(help="Seconds for one episode.  [default: 1800]")] = None,
         out: Out = None, config: ConfigFile = None) -> None:
     """Evaluate a policy: roll out, record, print the table. The same command again continues the run."""
-    from evalkit import tables
     from evalkit.evaluate import evaluate
 
     resolved = _resolve(config, suites=suite, policy=policy, policy_options=_options(policy_option), tasks=tasks,
@@ -64,6 +63,8 @@ def run(suite: Suite = None, policy: PolicyName = None, policy_option: Options =
         print("\ninterrupted: every finished episode is recorded. Repeat the same command to continue.",
               file=sys.stderr)
         raise typer.Exit(130) from None
+    from evalkit import tables  # late: pandas and scipy take seconds, wrong input should not wait for them
+
     print(f"{tables.render(finished, 'terminal')}\nrun folder: {finished.folder}")
     raise typer.Exit(_status(finished))
 
@@ -219,6 +220,7 @@ def _status(finished) -> int:
 def main() -> None:
     """Entry point: wrong input ends with its message alone and status 2."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    sys.path.insert(0, os.getcwd())  # the user's own policies; `python -m` does it, the installed script does not
     try:
         app()
     except InputError as error:

@@ -119,7 +119,9 @@ class Run:
         return read_records(self.episodes_path)
 
     def refuse_other_config(self, decisive: Mapping[str, Any]) -> None:
-        """Raise InputError, naming the keys that differ, if the folder holds a run of another config."""
+        """Raise InputError, naming the keys that differ, if the folder holds a run of another config, or is a file."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"{self.folder} is a file; a run needs a folder: pass another --out")
         if not (self.folder / "run.json").exists():
             return
         _refuse_differences(self.folder, "config", self.info["config"], decisive)

@@ -132,10 +132,11 @@ def _terminal(readable: pd.DataFrame, heading: str, footer: str) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=Text(heading), caption=Text(footer), title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD,
-                 padding=(0, 1), header_style="bold")
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    grid = Table(title=Text(heading), caption=Text(footer), title_justify="left", caption_justify="left",
+                 box=box.SIMPLE_HEAD, padding=(0, 1 if console.width > 96 else 0), header_style="bold")
     grid.add_column("task", no_wrap=True)
-    grid.add_column("name", no_wrap=True, overflow="ellipsis", ratio=1, min_width=8)
+    grid.add_column("name", overflow="ellipsis")  # rich narrows only columns that may wrap; names are one word
     numbers = ["k/n", "rate %", "95% interval", "errors", "missing", "mean steps"]
     for column in numbers:
         grid.add_column({"mean steps": "steps"}.get(column, column), justify="right", no_wrap=True)
@@ -143,7 +144,6 @@ def _terminal(readable: pd.DataFrame, heading: str, footer: str) -> str:
         average = row["name"] == AVERAGE
         key = row["suite"] if average else f"{row['suite']}/{int(row['task']):02d}"
         grid.add_row(key, row["name"], *row[numbers], style="bold" if average else None, end_section=average)
-    console = Console(width=None if sys.stdout.isatty() else 140)
     with console.capture() as capture:
         console.print(grid)
     return capture.get()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 import traceback
 from collections import deque
@@ -23,6 +25,9 @@ from evalkit.records import ERROR, FAILURE, Record
 from evalkit.registry import load_object, load_suite, make_policy
 from evalkit.rollout import run_episode
 from evalkit.suite import Env, EnvOptions
+
+#: Seconds that a new worker may take until it is ready: imports on a cold disk, a busy machine.
+START_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -144,9 +149,10 @@ class EpisodeQueue:
 
 @dataclass
 class _Seat:
-    """One place in the pool: its actor now, and what it is doing."""
+    """One place in the pool: its actor now, and what it is doing. starting: set until the actor is ready."""
 
     actor: Any = None
+    starting: Any = None
     task: tuple[str, int] | None = None
     episode: Episode | None = None
     since: float = 0.0
@@ -169,12 +175,15 @@ class WorkerPool:
         import ray
 
         self._ray = ray
+        terminate = signal.getsignal(signal.SIGTERM)
         start_ray(self.address, self.size)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate)  # ray.init replaces it by one that does not unwind as Ctrl-C does
         self._actor_class = ray.remote(Worker).options(
             num_cpus=1, max_restarts=0, max_task_retries=0,
             runtime_env=worker_runtime(self.python, self.size))
         try:
-            self._seats = [_Seat(actor=self._new_actor()) for _ in range(self.size)]
+            self._seats = [_Seat() for _ in range(self.size)]
             self.described = self._start_first()
         except BaseException:
             ray.shutdown()
@@ -184,14 +193,17 @@ class WorkerPool:
     def __exit__(self, *exception: object) -> None:
         self._ray.shutdown()
 
-    def _new_actor(self) -> Any:
-        return self._actor_class.remote(self.job)
+    def _fill(self, seat: _Seat) -> None:
+        """Put a new worker on `seat` and start it, without waiting."""
+        seat.actor, seat.task = self._actor_class.remote(self.job), None
+        seat.starting = seat.actor.start.remote(self.suite_names)
 
     def _start_first(self) -> dict[str, dict[str, str]]:
         """Start every worker; wait for the first, so that a worker that cannot start is known before any episode."""
-        starting = [seat.actor.start.remote(self.suite_names) for seat in self._seats]
+        for seat in self._seats:
+            self._fill(seat)
         try:
-            return self._ray.get(starting[0])
+            return self._ray.get(self._seats[0].starting)
         except self._ray.exceptions.RayError as error:
             raise InputError(f"a rollout worker could not start:\n{_last_lines(str(error))}") from error
 
@@ -222,9 +234,13 @@ class WorkerPool:
             running[seat.actor.run.remote(seat.episode)] = seat
 
     def _overdue(self, running: Mapping[Any, _Seat], done: list[Any]) -> list[Any]:
+        """Episodes that have run too long; a worker's own start is not counted as its episode's time."""
         now = time.monotonic()
-        return [reference for reference, seat in running.items()
-                if reference not in done and now - seat.since > self.timeout]
+        for seat in running.values():
+            if seat.starting is not None and self._ray.wait([seat.starting], timeout=0)[0]:
+                seat.starting, seat.since = None, now
+        return [reference for reference, seat in running.items() if reference not in done
+                and now - seat.since > (self.timeout if seat.starting is None else START_SECONDS)]
 
     def _collect(self, reference: Any, seat: _Seat, finished: bool) -> Result:
         """The result behind `reference`; a dead or overdue worker costs this attempt only and is replaced."""
@@ -238,8 +254,7 @@ class WorkerPool:
             except self._ray.exceptions.RayError as error:
                 problem = f"the worker died: {_last_lines(str(error))}"
                 self._ray.kill(seat.actor, no_restart=True)
-        seat.actor, seat.task = self._new_actor(), None
-        seat.actor.start.remote(self.suite_names)
+        self._fill(seat)
         return Result(episode, traceback=problem)
 
 
@@ -258,12 +273,13 @@ def start_ray(address: str | None, size: int) -> None:
     import ray
 
     common = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if address is None:
-        ray.init(num_cpus=size, include_dashboard=False, object_store_memory=256 * 2**20, **common)
+    if address is None:  # "local": without it ray would join whatever cluster RAY_ADDRESS or a `ray start` names
+        ray.init(address="local", num_cpus=size, include_dashboard=False, object_store_memory=256 * 2**20, **common)
         return
     try:
+        _check_listening(address)
         ray.init(address=address, **common)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # ConnectionError is an OSError
         raise InputError(f"cannot reach a Ray cluster at {address!r}: {error}\nStart one with `ray start --head`, "
                          "or leave --ray-address out to use this machine alone.") from error
     cores = int(ray.cluster_resources().get("CPU", 0))
@@ -271,6 +287,13 @@ def start_ray(address: str | None, size: int) -> None:
         ray.shutdown()
         raise InputError(f"{size} workers asked for, the cluster at {address!r} has {cores} CPUs; "
                          f"pass --workers {cores} or fewer")
+
+
+def _check_listening(address: str) -> None:
+    """Raise OSError soon if nobody listens at ``[scheme://]host:port``: Ray itself would try for many minutes."""
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if separator:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def worker_runtime(python: Path | None, size: int) -> dict[str, Any]:

@@ -24,6 +24,9 @@ VARIABLE = "EVALKIT_LIBERO_ASSETS"
 HUB_DATASET = "lerobot/libero-assets"
 HUB_SIZE = "several hundred MB"
 
+#: Where hf-libero itself keeps a download.
+UPSTREAM_DOWNLOAD = Path.home() / ".cache" / "libero" / "assets"
+
 #: The XML files that upstream's 130 tasks load; the meshes they name are checked through them.
 XML_FILES = {
     "articulated_objects": ("flat_stove", "microwave", "white_cabinet", "wooden_cabinet"),
@@ -51,9 +54,9 @@ def resolve(suite: Suite, choice: str, tasks: list[int], python: Path) -> Assets
         named = os.environ.get(VARIABLE)
         if named:
             return given(Path(named), f"{VARIABLE}={named}")
-        downloaded = asset_root(downloaded_folder())
-        if is_complete(downloaded):
-            return given(downloaded, f"the download in {downloaded}")
+        for downloaded in (asset_root(downloaded_folder()), UPSTREAM_DOWNLOAD):
+            if is_complete(downloaded):
+                return given(downloaded, f"the download in {downloaded}")
         return download() if choice == "real" else download_or_stand_in(suite, tasks, python)
     if Path(choice).is_dir():
         return given(Path(choice), f"--assets {choice}")
@@ -182,7 +185,7 @@ def stand_in_folder() -> Path:
 
 
 def _generate(folder: Path, python: Path) -> None:
-    """Run the generator in the suite's interpreter (it takes meshes and textures that come with robosuite)."""
+    """Run the generator in the suite's interpreter, which pins what writes the images."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     done = subprocess.run([str(python), "-m", "suites.libero.standin", str(partial)], cwd=PROJECT,
