@@ -248,7 +248,8 @@ class WorkerPool:
         episode, seat.episode = seat.episode, None
         if not finished:
             self._ray.kill(seat.actor, no_restart=True)
-            problem = f"timeout: no result within {self.timeout:g} s; the worker was killed"
+            limit = f"{self.timeout:g} s" if seat.starting is None else f"{START_SECONDS:g} s after its worker started"
+            problem = f"timeout: no result within {limit}; the worker was killed"
         else:
             try:
                 return self._ray.get(reference)

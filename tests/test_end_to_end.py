@@ -54,7 +54,8 @@ def by_suite(table: pd.DataFrame) -> dict[str, int]:
 def test_scripted_policy_solves_the_paper_suites(tmp_path):
     """The main job on upstream's geometry: every episode measured, the probe's rates reached, no task at zero."""
     out = tmp_path / "run"
-    printed = evalkit("run", "--suite", "libero", "--policy", "scripted", "--episodes", 5, "--assets", PACK, "--out", out)
+    printed = evalkit("run", "--suite", "libero", "--policy", "scripted", "--episodes", 5, "--assets", PACK,
+                      "--out", out)
     table = task_table(Run(out))
     print(table.to_string())
     assert len(Run(out).records()) == 200

@@ -1,0 +1,95 @@
+"""Policies that are slow or fail on purpose, addressed as ``tests.faulty_policies:Class``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from evalkit.policy import Policy
+from evalkit.specs import PolicySpec
+from evalkit.suite import Suite
+
+
+class Slow(Policy):
+    """Goes to the goal and sleeps `seconds` before each action, so that a run can be interrupted half-way."""
+
+    def __init__(self, suite: Suite, seconds: float = 0.005):
+        self.spec = PolicySpec("slow", state=("pos", "goal"))
+        self.seconds = seconds
+
+    def act(self, observations):
+        time.sleep(self.seconds)
+        return [toward_goal(observation.state) for observation in observations]
+
+
+class Faulty(Policy):
+    """Goes to the goal, but fails in the second query of some episodes, named by their ids (comma-separated).
+
+    raise_once, kill_once: only in the first attempt, remembered by a marker file in `markers`; kill_once ends its own
+    process with SIGKILL. raise_always; hang_always: sleeps until it is killed.
+    """
+
+    def __init__(self, suite: Suite, markers: str = ".", raise_once: str = "", kill_once: str = "",
+                 raise_always: str = "", hang_always: str = ""):
+        self.spec = PolicySpec("faulty", state=("pos", "goal"))
+        self.markers = Path(markers)
+        self.faults = {"raise_once": raise_once.split(","), "kill_once": kill_once.split(","),
+                       "raise_always": raise_always.split(","), "hang_always": hang_always.split(",")}
+
+    def act(self, observations):
+        for observation in observations:
+            if observation.step == 1:
+                self.fail(observation.episode.id)
+        return [toward_goal(observation.state) for observation in observations]
+
+    def fail(self, episode: str) -> None:
+        if episode in self.faults["raise_once"] and self.first_time(episode):
+            raise RuntimeError("a fault that does not come again")
+        if episode in self.faults["kill_once"] and self.first_time(episode):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if episode in self.faults["raise_always"]:
+            raise RuntimeError("a fault that always comes")
+        if episode in self.faults["hang_always"]:
+            time.sleep(3600)
+
+    def first_time(self, episode: str) -> bool:
+        marker = self.markers / episode.replace("/", "-")
+        if marker.exists():
+            return False
+        marker.touch()
+        return True
+
+
+class Unfit(Policy):
+    """Needs a camera view and a state group that no suite has."""
+
+    def __init__(self, suite: Suite):
+        self.spec = PolicySpec("unfit", views=("thermal",), state=("mood",))
+
+    def act(self, observations):
+        raise AssertionError("never reached: the spec does not fit")
+
+
+def toward_goal(state) -> np.ndarray:
+    """One action (1, 2) at full speed toward the goal."""
+    direction = state["goal"] - state["pos"]
+    return (direction / max(float(np.linalg.norm(direction)), 1e-9))[None]
+
+
+class KillsItselfOnce(Policy):
+    """Holds still on any suite; its first process dies by SIGKILL in mid-episode, remembered by the file `marker`."""
+
+    def __init__(self, suite: Suite, marker: str):
+        self.spec = PolicySpec("kills itself once")
+        self.marker = Path(marker)
+        self.hold = np.array([suite.hold_action])
+
+    def act(self, observations):
+        if any(observation.step == 5 for observation in observations) and not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [self.hold for _ in observations]
