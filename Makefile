@@ -41,8 +41,7 @@ test-fast: $(VENV)/.ready  ## No simulator
 	$(VENV)/bin/python -m pytest tests --ignore=tests/libero -m "not end_to_end" -q
 
 test-libero: setup  ## Inside LIBERO's interpreter, two processes
-	LP_NUM_THREADS=1 OMP_NUM_THREADS=1 $$($(EVALKIT) env create libero) -m pytest tests/libero -q -n 2 \
-	  --dist worksteal -p no:cacheprovider
+	LP_NUM_THREADS=1 $(EVALKIT) env run libero -m pytest tests/libero -q -n 2 --dist worksteal -p no:cacheprovider
 
 test-end-to-end: setup  ## The command line with real simulators in Ray workers
 	$(VENV)/bin/python -m pytest tests --ignore=tests/libero -m end_to_end -q
@@ -51,7 +50,7 @@ bench: setup  ## Speed against the bare simulator loop; writes results/benchmark
 	$(VENV)/bin/python -m benchmarks.libero
 
 libero-tables: setup  ## Recompute LIBERO's tasks.csv and fixtures.npz (half an hour); ASSETS_FOLDER=real assets
-	$$($(EVALKIT) env create libero) -m suites.libero.fixtures --assets $(ASSETS_FOLDER)
+	$(EVALKIT) env run libero -m suites.libero.fixtures --assets $(ASSETS_FOLDER)
 
 clean:  ## Remove the virtual environment and caches of this folder (not the shared cache, not results)
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info

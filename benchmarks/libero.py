@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from evalkit.assets import resolve_assets
-from evalkit.environments import ensure_environment, find_environment
+from evalkit.environments import PROCESS_VARIABLES, ensure_environment, find_environment
 from evalkit.episode import Episode
 from evalkit.paths import PROJECT
 from evalkit.registry import load_suite
@@ -32,7 +32,7 @@ def in_interpreter(python: Path, *arguments: str) -> object:
     """The JSON that benchmarks.libero_bare prints last."""
     done = subprocess.run([str(python), "-m", "benchmarks.libero_bare", *arguments], cwd=PROJECT, check=True,
                           stdout=subprocess.PIPE, text=True,
-                          env={**os.environ, "LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"})
+                          env={**os.environ, **PROCESS_VARIABLES, "LP_NUM_THREADS": "1"})
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 

@@ -153,6 +153,15 @@ def env_create(name: Annotated[str, typer.Argument(help="See `evalkit env list`.
     print(environments.ensure_environment(environments.find_environment(name)))
 
 
+@env_app.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def env_run(name: Annotated[str, typer.Argument(help="See `evalkit env list`.")],
+            arguments: Annotated[list[str], typer.Argument(help="Arguments of its Python: script.py, -m module.")],
+            ) -> None:
+    """Run an environment's Python (built first if need be) with the variables that rollout workers have."""
+    python = environments.ensure_environment(environments.find_environment(name))
+    os.execve(python, [str(python), *arguments], {**os.environ, **environments.PROCESS_VARIABLES})
+
+
 @env_app.command("remove")
 def env_remove(name: Annotated[str, typer.Argument(help="See `evalkit env list`.")]) -> None:
     """Delete an environment; it is built again when it is needed."""

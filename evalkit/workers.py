@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from evalkit.environments import PROCESS_VARIABLES
 from evalkit.episode import Episode
 from evalkit.errors import InputError
 from evalkit.observers import ActionRecorder, Observer, VideoRecorder
@@ -303,8 +304,7 @@ def worker_runtime(python: Path | None, size: int) -> dict[str, Any]:
     threads = str(max(1, (os.cpu_count() or 1) // size))
     variables = {
         "PYTHONPATH": os.pathsep.join([str(PROJECT), os.getcwd()]),
-        "PYTHONHASHSEED": "0",
-        "OMP_NUM_THREADS": "1",
+        **PROCESS_VARIABLES,
         "LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", threads),  # llvmpipe; pixels do not depend on it
     }
     variables |= {name: os.environ[name] for name in ("EVALKIT_CACHE", "XDG_CACHE_HOME", "MUJOCO_GL",

@@ -69,11 +69,11 @@ def test_scripted_policy_solves_the_paper_suites(tmp_path):
 def test_scripted_policy_on_stand_ins(tmp_path):
     """Generated assets carry the main job without any download: at least 60 % overall, and the title warns."""
     out = tmp_path / "run"
-    evalkit("run", "--suite", "libero", "--policy", "scripted", "--episodes", 2, "--assets", "stand-in", "--out", out)
+    evalkit("run", "--suite", "libero", "--policy", "scripted", "--episodes", 1, "--assets", "stand-in", "--out", out)
     table = task_table(Run(out))
     print(table.to_string())
     overall = table[table["suite"] == "all suites"].iloc[0]
-    assert overall["n"] == 80
+    assert overall["n"] == 40
     assert overall["rate"] >= 0.6
     assert "stand-in assets: not comparable with published results" in title(Run(out))
 

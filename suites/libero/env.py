@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import math
+import os
+import platform
 from functools import cache
 
 import numpy as np
@@ -38,6 +40,7 @@ class LiberoEnv(Env):
     def describe(cls, options: EnvOptions) -> dict[str, str]:
         packages = ("mujoco", "robosuite", "hf-libero", "bddl", "numpy")
         versions = {name: importlib.metadata.version(name) for name in packages}
+        versions["blas_kernels"] = f"{platform.machine()} {os.environ.get('OPENBLAS_CORETYPE') or 'chosen by the CPU'}"
         if not options.views:
             return {**versions, "renderer": "not rendered"}
         return {**versions, "renderer": f"{_gl().renderer}, {_gl().version}"}
