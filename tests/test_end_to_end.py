@@ -80,7 +80,7 @@ def test_scripted_policy_on_stand_ins(tmp_path):
 
 def test_same_records_for_any_workers_and_after_kill(tmp_path):
     """One worker; three workers; and a driver killed with -9 half-way and repeated: the same planned records."""
-    common = ("--suite", "libero_goal", "--policy", "random", "--tasks", "0-2", "--episodes", 2, "--assets", "stand-in")
+    common = ("--suite", "libero_goal", "--policy", "random", "--tasks", "0-1", "--episodes", 2, "--assets", "stand-in")
     evalkit("run", *common, "--workers", 1, "--out", tmp_path / "one")
     evalkit("run", *common, "--workers", 3, "--out", tmp_path / "three")
 
@@ -93,15 +93,15 @@ def test_same_records_for_any_workers_and_after_kill(tmp_path):
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     survived = measurements(killed)
-    assert 2 <= len(survived) < 6
+    assert 2 <= len(survived) < 4
     evalkit("run", *common, "--workers", 2, "--out", killed)
 
     expected = measurements(tmp_path / "one")
-    assert sorted(expected) == [f"libero_goal/{task:02d}/{index:03d}" for task in range(3) for index in range(2)]
+    assert sorted(expected) == [f"libero_goal/{task:02d}/{index:03d}" for task in range(2) for index in range(2)]
     assert measurements(tmp_path / "three") == expected
     assert measurements(killed) == expected
     lines = (killed / "episodes.jsonl").read_text().splitlines()
-    assert len(lines) == len({json.loads(line)["id"] for line in lines}) == 6, "nothing is measured twice"
+    assert len(lines) == len({json.loads(line)["id"] for line in lines}) == 4, "nothing is measured twice"
 
 
 def test_worker_killed_in_mid_episode_costs_one_attempt(tmp_path):
