@@ -26,7 +26,7 @@ WIDEST = 0.072
 # A finger needs this much room beside a wall to be put there.
 FINGER_ROOM = 0.022
 # How far the grip site goes below the object's top.
-DEPTHS = (0.027, 0.020, 0.013)
+DEPTHS = (0.029, 0.021, 0.013)
 # The hand has no front, so half a turn of yaw is enough; joint 7 has more room to the left than to the right.
 YAW_LOW = -1.2
 YAWS = np.linspace(0, np.pi, 24, endpoint=False)

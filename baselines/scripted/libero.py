@@ -26,7 +26,8 @@ OPEN_ENOUGH, FULLY_OPEN = 0.5, 0.97
 LIFT, LIFTED = 0.06, 0.012
 # Free height kept below a carried object, and above what it is put on, metres.
 CARRY_CLEARANCE, RELEASE_CLEARANCE = 0.025, 0.010
-# Objects are let go this far below the upper edge of a deep container, no deeper: the hand stays out of it.
+# Objects are let go this far below the upper edge of a deep container: the hand stays out of it. In each
+# further try they go deeper, which frees what hung on a finger.
 DEEP = 0.06
 # Two things on one region stand this part of its half size beside its middle.
 SLOT = 0.6
@@ -57,15 +58,19 @@ class Script:
         self.hand = Hand(world)
         self.fixtures = FixtureMotions(world, self.hand)
         self.held = False
+        self.tries = dict.fromkeys(world.goals, 0)
 
     def run(self) -> Actions:
         """Work on the first goal that does not hold, in order, until all do or each has had its tries."""
         goals = sorted(self.world.goals, key=lambda goal: ORDER.get(goal[0], 2))
-        tries = dict.fromkeys(goals, 0)
-        while missing := [goal for goal in goals if tries[goal] < GOAL_TRIES and not self.world.holds(goal)]:
-            tries[missing[0]] += 1
+        while missing := [goal for goal in goals if self.is_due(goal)]:
+            self.tries[missing[0]] += 1
             yield from self.achieve(missing[0])
             yield from self.settle(missing[0])
+
+    def is_due(self, goal: tuple[str, ...]) -> bool:
+        """Whether a goal does not hold and has tries left."""
+        return self.tries[goal] < GOAL_TRIES and not self.world.holds(goal)
 
     def settle(self, goal: tuple[str, ...]) -> Actions:
         """Wait a little for a goal to hold: what was let go may still be falling."""
@@ -128,7 +133,10 @@ class Script:
         failed: list[Pose] = []
         for _ in range(GRASP_TRIES):
             entry = self.world.side_entry(target)
-            point, bottom = self.destination(name, target) if entry is None else self.inside(target, entry)
+            tries = max((self.tries[goal] for goal in self.tries if goal[1:] == (name, target)), default=1)
+            point, bottom = self.destination(name, target, tries * DEEP)
+            if entry is not None:
+                point, bottom = self.inside(target, entry)
             approach = -VERTICAL
             if entry is not None:
                 approach = entry * np.cos(INSERT_TILT) - VERTICAL * np.sin(INSERT_TILT)
@@ -238,8 +246,11 @@ class Script:
         middle = box.center + self.world.sideways_middle(target, entry)
         return middle - entry * INSERT_SHORT * depth, self.world.floor(target)
 
-    def destination(self, name: str, target: str) -> tuple[np.ndarray, float]:
-        """The point (3,) over which an object's origin goes, and the height of what it is put on."""
+    def destination(self, name: str, target: str, depth: float) -> tuple[np.ndarray, float]:
+        """The point (3,) over which an object's origin goes, and the height its lowest point goes down to.
+
+        In a container that is the floor, or `depth` metres below the upper edge if that is higher.
+        """
         owner = self.world.region_owner(target)
         if not self.world.is_region(target):
             point = self.world.position(target)
@@ -254,7 +265,7 @@ class Script:
         surface = self.world.surface(owner, *point[:2])
         surface = surface if np.isfinite(surface) else top
         deep = drawer or target.endswith("contain_region")
-        return point, max(surface, top - DEEP if deep else top)
+        return point, max(surface, top - depth if deep else top)
 
     def slot(self, name: str, target: str) -> np.ndarray:
         """Shift (3,) from a region's middle that leaves room for the others that go onto the same region."""

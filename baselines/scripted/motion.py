@@ -31,6 +31,8 @@ TILTS = np.radians(np.arange(0, 61, 4))
 
 # Closing takes at most CLOSE_STEPS; the fingers stand still when they move by less than STILL metres a step.
 CLOSE_STEPS, STILL = 14, 0.0005
+# Opening begins this many control steps after closing: the gripper's command runs from one end to the other.
+REVERSAL_STEPS = 10
 # Held things are free when the fingers have opened by this much, metres.
 FREE = 0.012
 
@@ -142,7 +144,7 @@ class Hand:
         for step in range(CLOSE_STEPS):
             yield self.action(here, OPEN)
             moved, gap = abs(gap - self.world.finger_gap()), self.world.finger_gap()
-            if gap > held + FREE or (step > 6 and moved < STILL):
+            if gap > held + FREE or (step > REVERSAL_STEPS and moved < STILL):
                 return
 
     def close(self) -> Actions:
