@@ -11,8 +11,8 @@ from pathlib import Path
 from evalkit.environments import environment_names, find_environment, python_version, ray_version
 from evalkit.paths import PROJECT, cache_folder
 
-#: Debian's packages for EGL with software rendering.
-GL_PACKAGES = ("libegl1", "libgl1-mesa-dri")
+#: Debian's packages for EGL with software rendering; PyOpenGL needs libgl1 for glGetError.
+GL_PACKAGES = ("libegl1", "libgl1", "libgl1-mesa-dri")
 
 
 def check(fix: bool) -> bool:

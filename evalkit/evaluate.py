@@ -51,6 +51,10 @@ def evaluate(config: RunConfig) -> Run:
 
     todo = set(missing([episode.id for episode in episodes], run.records()))
     waiting = [episode for episode in episodes if episode.id in todo]
+    if not waiting:
+        print(f"notice: all {len(episodes)} planned episodes are already recorded in {run.folder}; pass another --out "
+              "to measure again", file=sys.stderr)
+        return run
     with closing(run), _progress(run, episodes, waiting) as bar:
         for python, suites in groupby(config.suites, key=pythons.get):
             names = list(suites)

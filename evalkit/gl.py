@@ -52,7 +52,7 @@ def choose_gl() -> GLBackend:
             return found
         failures.append(f"  {backend}: {found}")
     raise RuntimeError("no OpenGL backend can draw here:\n" + "\n".join(failures) +
-                       "\nInstall one: apt-get install -y libegl1 libgl1-mesa-dri  (or libosmesa6)")
+                       "\nInstall one: apt-get install -y libegl1 libgl1 libgl1-mesa-dri  (or libosmesa6)")
 
 
 def gl_environment(backend: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -142,6 +143,7 @@ def asset_root(folder: Path) -> Path:
     return next((path for path in (folder, folder / "assets") if (path / "scenes").is_dir()), folder)
 
 
+@cache
 def hub_is_reachable() -> bool:
     """Whether the hub answers within a few seconds."""
     from huggingface_hub import HfApi
@@ -157,9 +159,14 @@ def download_or_stand_in(suite: Suite, tasks: list[int], python: Path) -> Assets
     """The hub's assets if it can be reached, else stand-ins, with one line that says so."""
     if hub_is_reachable():
         return download()
+    _announce_stand_ins()
+    return stand_in(suite, tasks, python)
+
+
+@cache  # once for all suites of a run
+def _announce_stand_ins() -> None:
     print(f"notice: LIBERO's real assets cannot be had here (no {VARIABLE}, no download, hub not reachable): using "
           "STAND-IN assets; results are not comparable with published ones", file=sys.stderr)
-    return stand_in(suite, tasks, python)
 
 
 def stand_in(suite: Suite, tasks: list[int], python: Path) -> Assets:
