@@ -156,11 +156,14 @@ def _episodes(value: Any, suites: tuple[str, ...]) -> tuple[int, int]:
 
 
 def _seed_policy(value: str | None, suites: tuple[str, ...]) -> str:
-    for name in suites:
-        allowed = load_suite(name).seed_policies
-        if value is not None and value not in allowed:
-            raise unknown(f"seed policy for {name}", value, allowed)
-    return value or load_suite(suites[0]).seed_policies[0]
+    """`value` if every suite has it; without one the first suite's default, or else the first that all have."""
+    allowed = [policy for policy in load_suite(suites[0]).seed_policies
+               if all(policy in load_suite(name).seed_policies for name in suites)]
+    if value is not None and value not in allowed:
+        raise unknown(f"seed policy for {', '.join(suites)}", value, allowed)
+    if not allowed:
+        raise InputError(f"{', '.join(suites)} have no seed policy in common; run them one by one")
+    return value or allowed[0]
 
 
 def _video(value: Any) -> str:

@@ -81,7 +81,8 @@ def _measure(run: Run, config: RunConfig, planned: Sequence[Episode], episodes: 
     job = make_job(config, suites, assets, policies)
     size = min(config.workers, len(episodes))
     with WorkerPool(job, suites, size, python, config.ray_address, config.retries, config.timeout) as pool:
-        fingerprints = {name: make_fingerprint(config, name, assets[name], pool.described[name]) for name in suites}
+        fingerprints = {name: make_fingerprint(config, name, assets[name], pool.described[name],
+                                               sees=bool(policies[name].spec.views)) for name in suites}
         run.open(describe_run(config, planned, fingerprints))
         for result in pool.run(episodes):
             save(run, result, fingerprints[result.episode.suite]["hash"])
@@ -98,13 +99,12 @@ def make_job(config: RunConfig, suites: Sequence[str], assets: Mapping[str, Asse
     return Job(config.policy, config.policy_options, options, config.video, config.episodes[0], config.record_actions)
 
 
-def make_fingerprint(config: RunConfig, suite: str, assets: Assets | None,
-                     described: Mapping[str, str]) -> dict[str, Any]:
-    """All that decides a result of `suite` apart from the policy, and its hash."""
-    seen = bool(make_policy(config.policy, load_suite(suite), dict(config.policy_options)).spec.views)
+def make_fingerprint(config: RunConfig, suite: str, assets: Assets | None, described: Mapping[str, str],
+                     sees: bool) -> dict[str, Any]:
+    """All that decides a result of `suite` apart from the policy, and its hash. `sees`: the policy uses views."""
     parts: dict[str, Any] = {**load_suite(suite).protocol(), **described, "seed_policy": config.seed_policy,
                              "seed": config.seed}
-    if not seen:
+    if not sees:
         parts.pop("renderer", None)  # a policy that sees nothing cannot depend on what draws
     if assets is not None:
         parts |= {"asset_kind": assets.kind, "asset_digest": assets.digest}

@@ -129,6 +129,7 @@ class Run:
     def open(self, info: dict[str, Any]) -> None:
         """Start or continue the run: checks config and fingerprints, writes run.json, locks the records."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.close()
         self._file = open(self.episodes_path, "ab")  # noqa: SIM115 (held until `close`, with its lock)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

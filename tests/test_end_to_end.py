@@ -129,11 +129,13 @@ def test_recorded_actions_replay_to_the_same_states(tmp_path):
 
 
 def test_holding_still_never_succeeds(tmp_path):
-    """The noop policy scores 0; exit status is 0, since every episode was measured."""
+    """The noop policy scores 0, in suites of two interpreters in one run; status 0: every episode was measured."""
     out = tmp_path / "run"
-    evalkit("run", "--suite", "libero_spatial", "--policy", "noop", "--tasks", "0,5", "--episodes", 1,
+    evalkit("run", "--suite", "libero_spatial,toy", "--policy", "noop", "--tasks", "0,2", "--episodes", 1,
             "--assets", "stand-in", "--out", out)
-    assert [record.outcome for record in Run(out).records().values()] == ["failure", "failure"]
+    assert {record.id: record.outcome for record in Run(out).records().values()} == dict.fromkeys(
+        ("libero_spatial/00/000", "libero_spatial/02/000", "toy/00/000", "toy/02/000"), "failure")
+    assert Run(out).info["config"]["seed_policy"] == "per_episode", "the first that both suites have"
 
 
 def test_broken_assets_are_refused(tmp_path):

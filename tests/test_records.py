@@ -203,6 +203,19 @@ def test_second_writer_is_refused(tmp_path):
     assert set(run.records()) == {"toy/00/002"}
 
 
+def test_a_run_opens_once_for_each_interpreter(tmp_path):
+    """Suites in different interpreters are measured one after the other: the run keeps both fingerprints."""
+    run = Run(tmp_path)
+    with closing(run):
+        run.open(information())
+        run.append(record(0))
+        other = {"hash": "x", "parts": {"simulator": "2.0"}}
+        run.open({**information(), "fingerprints": {"other": other}})
+        run.append(record(1))
+    assert set(run.info["fingerprints"]) == {"toy", "other"}
+    assert set(run.records()) == {"toy/00/000", "toy/00/001"}
+
+
 @pytest.mark.parametrize("content, problem", [(None, "is not a run"), ("{", "not valid JSON")])
 def test_a_folder_that_is_no_run(tmp_path, content, problem):
     """A folder without a readable run.json is refused by name."""
