@@ -38,7 +38,7 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
 
 test-fast: $(VENV)/.ready  ## No simulator
-	$(VENV)/bin/python -m pytest tests --ignore=tests/libero -m "not end_to_end" -q
+	$(VENV)/bin/python -m pytest tests --ignore=tests/libero -m "not end_to_end" -q -n 2 --dist loadfile
 
 test-libero: setup  ## Inside LIBERO's interpreter, two processes
 	LP_NUM_THREADS=1 $(EVALKIT) env run libero -m pytest tests/libero -q -n 2 --dist worksteal -p no:cacheprovider

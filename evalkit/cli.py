@@ -30,11 +30,11 @@ Tasks = Annotated[str, typer.Option(help="Task indices: 0,3 or 0-4. Default: all
 Episodes = Annotated[str, typer.Option(help="First N episodes of each task, or A:B. Default: all of the protocol.")]
 SeedPolicy = Annotated[str, typer.Option(help="What a scene follows from: the suite's default (LIBERO: reference), "
                                               "per_episode or fixed.")]
-Seed = Annotated[int, typer.Option(help="Base seed.  [default: 7]")]
+Seed = Annotated[int, typer.Option(help="Base seed. Default: 7.")]
 AssetsChoice = Annotated[str, typer.Option("--assets", help="real, stand-in, auto (real if they can be had), or a "
-                                                            "folder.  [default: real]")]
-Video = Annotated[str, typer.Option(help="none, failures, all, or a number of episodes a task.  [default: none]")]
-Workers = Annotated[int, typer.Option(help="Simulator processes.  [default: one a core]")]
+                                                            "folder. Default: real.")]
+Video = Annotated[str, typer.Option(help="none, failures, all, or a number of episodes a task. Default: none.")]
+Workers = Annotated[int, typer.Option(help="Simulator processes. Default: one a core.")]
 Out = Annotated[str, typer.Option(help="Run folder. Default: results/runs/<suite>-<policy>-<digest of the config>.")]
 ConfigFile = Annotated[Path, typer.Option("--config", help="YAML file with these flags as keys; flags win.")]
 
@@ -47,10 +47,13 @@ def run(suite: Suite = None, policy: PolicyName = None, policy_option: Options =
                                                                               "replay policy.")] = None,
         workers: Workers = None,
         ray_address: Annotated[str, typer.Option(help="Ray cluster to use instead of this machine.")] = None,
-        retries: Annotated[int, typer.Option(help="Further attempts after a crash.  [default: 2]")] = None,
-        timeout: Annotated[float, typer.Option(help="Seconds for one episode.  [default: 1800]")] = None,
+        retries: Annotated[int, typer.Option(help="Further attempts after a crash. Default: 2.")] = None,
+        timeout: Annotated[float, typer.Option(help="Seconds for one episode. Default: 1800.")] = None,
         out: Out = None, config: ConfigFile = None) -> None:
-    """Evaluate a policy: roll out, record, print the table. The same command again continues the run."""
+    """Evaluate a policy: roll out, record, print the table. The same command again continues the run.
+
+    Example:  evalkit run -s libero_goal -p scripted --episodes 5 --video failures
+    """
     from evalkit.evaluate import evaluate
 
     resolved = _resolve(config, suites=suite, policy=policy, policy_options=_options(policy_option), tasks=tasks,

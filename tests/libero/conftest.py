@@ -15,13 +15,27 @@ if importlib.util.find_spec("libero") is None:
     collect_ignore_glob = ["test_*.py"]
 
 
+PACK = Path(os.environ.get("EVALKIT_LIBERO_ASSETS", SHARED / "data" / "libero_assets"))
+
+
 @pytest.fixture(scope="session")
 def pack() -> Path:
     """An asset folder with upstream's collision geometry."""
-    found = Path(os.environ.get("EVALKIT_LIBERO_ASSETS", SHARED / "data" / "libero_assets"))
-    if not found.is_dir():
+    if not PACK.is_dir():
         pytest.skip("needs LIBERO's assets: set EVALKIT_LIBERO_ASSETS, or put the shared pack beside the checkout")
-    return found.resolve()
+    return PACK.resolve()
+
+
+@pytest.fixture(scope="session")
+def assets(tmp_path_factory) -> Path:
+    """The pack where there is one, else stand-ins: for what must hold on any assets."""
+    if PACK.is_dir():
+        return PACK.resolve()
+    from suites.libero import standin
+
+    folder = tmp_path_factory.mktemp("stand-in")
+    standin.generate(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -34,16 +48,16 @@ def replay_fixture() -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_env(pack):
-    """make_env(suite, task, views, seed_policy): a LiberoEnv on the asset pack; this process renders."""
+def make_env(assets):
+    """make_env(suite, task, views, seed_policy): a LiberoEnv on `assets`; this process renders."""
     from evalkit.registry import load_suite
     from evalkit.suite import EnvOptions
     from suites.libero.env import LiberoEnv
 
     views = tuple(load_suite("libero_goal").views)
-    LiberoEnv.start_process(EnvOptions(views=views, assets=pack))
+    LiberoEnv.start_process(EnvOptions(views=views, assets=assets))
 
     def make(suite: str, task: int, views: tuple[str, ...] = (), seed_policy: str = "reference") -> LiberoEnv:
-        return LiberoEnv(load_suite(suite), task, EnvOptions(views, seed_policy, pack))
+        return LiberoEnv(load_suite(suite), task, EnvOptions(views, seed_policy, assets))
 
     return make

@@ -32,7 +32,7 @@ def episode_of(suite: str, task: int, index: int, seed: int = 7) -> Episode:
 
 
 @pytest.mark.parametrize(("suite", "task"), PAPER_TASKS)
-def test_reference_equals_the_sequential_script(suite, task, make_env):
+def test_reference_equals_the_sequential_script(suite, task, pack, make_env):
     """`reference` gives episodes 0 to 4 the scenes of a plain loop over upstream's own environment: seed 7 once, then
     one reset an episode. Taken in reverse order, on one environment."""
     script = make_upstream_env(suite, load_suite(suite).tasks[task].name, views=())
@@ -159,7 +159,7 @@ def test_look_at_state_follows_upstreams_observation(make_env):
 
 
 @pytest.mark.parametrize(("suite", "task"), PAPER_TASKS)
-def test_recorded_episodes_replay_bit_exactly(suite, task, make_env, replay_fixture):
+def test_recorded_episodes_replay_bit_exactly(suite, task, pack, make_env, replay_fixture):
     """Golden: recorded episodes (seed 7 at every reset) end with the recorded success, length and state hash."""
     expected = json.loads((replay_fixture / f"{suite}.json").read_text())["res"][str(task)]
     policy = Replay(load_suite(suite), actions=str(replay_fixture / "actions.npz"))

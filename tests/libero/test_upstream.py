@@ -35,10 +35,10 @@ def test_libero_90_is_keyed_by_index():
     assert len({task.name for task in tasks}) == 90
 
 
-def test_import_asks_nothing(tmp_path, pack):
+def test_import_asks_nothing(tmp_path, assets):
     """A first import without config file neither prompts nor fails, and leaves torch alone."""
     code = ("import sys, pathlib; from suites.libero import upstream; from evalkit.gl import select_gl; "
-            f"select_gl('disable'); upstream.import_upstream(pathlib.Path({str(pack)!r}), False); "
+            f"select_gl('disable'); upstream.import_upstream(pathlib.Path({str(assets)!r}), False); "
             "import libero.libero.envs; assert 'torch' not in sys.modules")
     done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           env={**__import__("os").environ, "EVALKIT_CACHE": str(tmp_path), "HOME": str(tmp_path)},
