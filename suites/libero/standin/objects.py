@@ -162,8 +162,10 @@ COOKIES = packet((-0.0310, -0.0413, -0.0094), (0.0310, 0.0413, 0.0094), "amber",
 
 # --- dishes ---------------------------------------------------------------------------------------
 
+# The lower wall is thicker than upstream's 1.4 mm, inwards: a bowl that falls 15 cm onto a ramekin's edge, as in
+# libero_spatial task 5, must not pass through it and be thrown.
 BLACK_BOWL = bowl(
-    ((0.0233, 0.0038), (0.0432, 0.0154), (0.0520, 0.0520)), (0.0007, 0.0013), (0.0235, 0.0016, 0.0068),
+    ((0.0221, 0.0058), (0.0432, 0.0154), (0.0520, 0.0520)), (0.0030, 0.0013), (0.0235, 0.0016, 0.0068),
     "black_glaze", "grey_glaze",
 )  # fmt: skip
 WHITE_BOWL = bowl(
