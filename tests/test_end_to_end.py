@@ -24,8 +24,11 @@ PACK = Path(os.environ.get("EVALKIT_LIBERO_ASSETS", REPOSITORY.parent / "shared"
 needs_pack = pytest.mark.skipif(not PACK.is_dir(), reason="needs LIBERO's assets: set EVALKIT_LIBERO_ASSETS, or put "
                                                           "the shared pack beside the checkout")
 
-#: Successes of 50 that a first scripted probe reached on init states 0 to 4 of each suite, on upstream's geometry.
-PROBE = {"libero_object": 50, "libero_spatial": 42, "libero_goal": 35, "libero_10": 30}
+#: Success rates that a first scripted probe reached on init states 0 to 4 of each suite, on upstream's geometry.
+PROBE = {"libero_object": 50 / 50, "libero_spatial": 42 / 50, "libero_goal": 35 / 50, "libero_10": 30 / 50}
+
+#: Episodes of each task here; 0 to 4 (200 in all) take six minutes on two slow cores.
+FIRST, END = 2, 4
 
 
 def command(*arguments: object) -> list[str]:
@@ -54,15 +57,16 @@ def by_suite(table: pd.DataFrame) -> dict[str, int]:
 def test_scripted_policy_solves_the_paper_suites(tmp_path):
     """The main job on upstream's geometry: every episode measured, the probe's rates reached, no task at zero."""
     out = tmp_path / "run"
-    printed = evalkit("run", "--suite", "libero", "--policy", "scripted", "--episodes", 5, "--assets", PACK,
-                      "--out", out)
+    printed = evalkit("run", "--suite", "libero", "--policy", "scripted", "--episodes", f"{FIRST}:{END}",
+                      "--assets", PACK, "--out", out)
     table = task_table(Run(out))
     print(table.to_string())
-    assert len(Run(out).records()) == 200
+    assert len(Run(out).records()) == 40 * (END - FIRST)
     assert "libero_10/09" in printed.stdout and str(out) in printed.stdout
     for suite, successes in by_suite(table).items():
-        assert successes >= PROBE[suite], f"{suite}: {successes}/50, the probe had {PROBE[suite]}"
-    at_zero = table[(table["successes"] == 0)]
+        n = 10 * (END - FIRST)
+        assert successes >= PROBE[suite] * n, f"{suite}: {successes}/{n}, the probe had {PROBE[suite]:.0%}"
+    at_zero = table[table["successes"] == 0]
     assert at_zero.empty, f"no paper task stays at zero:\n{at_zero}"
 
 
