@@ -86,6 +86,8 @@ def measure_task(suite: str, task: int, assets: Path) -> dict[str, float]:
             row[f"of which all else, chunk {chunk}"] = found["step"] - found["render"]
             row["evalkit episode start with waits and first look"] = found["reset"]
         rounds.append(row)
+    for environment in (with_cameras.env, without.env, evalkit.env):
+        environment.close()  # else EGL complains at the interpreter's end
     best = {name: min(row[name] for row in rounds) for name in rounds[0]}
     for chunk in CHUNKS:
         renders, rest = best[f"of which renders, chunk {chunk}"], best[f"of which all else, chunk {chunk}"]
@@ -106,7 +108,9 @@ def memory(assets: Path, views: tuple[str, ...]) -> float:
     suite = load_suite("libero_spatial")
     env = LiberoEnv(suite, 0, EnvOptions(views, "reference", assets))
     run_episode(env, Random(suite, views=int(bool(views))), Episode(suite.name, 0, 0, 7, 16))
-    return pss_mib()
+    used = pss_mib()
+    env.close()
+    return used
 
 
 def main() -> None:
