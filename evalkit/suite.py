@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,6 @@ class Suite:
     assets: str = ""
     hold_action: tuple[float, ...] = ()
     version: int = 1
-    notes: Mapping[str, str] = field(default_factory=dict)
 
     def protocol(self) -> dict[str, Any]:
         """The numbers and rules that decide a result, for the fingerprint."""
