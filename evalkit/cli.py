@@ -26,13 +26,19 @@ Suite = Annotated[str, typer.Option("--suite", "-s", help="Suites or groups, com
 PolicyName = Annotated[str, typer.Option("--policy", "-p", help="A policy's name, or package.module:Class.")]
 Options = Annotated[list[str], typer.Option("--policy-option", "-o", metavar="KEY=VALUE",
                                             help="Option of the policy; may be repeated.")]
-Tasks = Annotated[str, typer.Option(help="Task indices: 0,3 or 0-4. Default: all.")]
+Tasks = Annotated[str, typer.Option(help="Task indices: 0,3 or 0-4; or names. Default: all.")]
 Episodes = Annotated[str, typer.Option(help="First N episodes of each task, or A:B. Default: all of the protocol.")]
-SeedPolicy = Annotated[str, typer.Option(help="What a scene follows from: the suite's default (LIBERO: reference), "
-                                              "per_episode or fixed.")]
+SeedPolicy = Annotated[str, typer.Option(help="What a scene follows from: reference (the default of LIBERO and "
+                                              "RoboCasa-GR1), per_episode or fixed.")]
 Seed = Annotated[int, typer.Option(help="Base seed. Default: 7.")]
 AssetsChoice = Annotated[str, typer.Option("--assets", help="real, stand-in, auto (real if they can be had), or a "
                                                             "folder. Default: real.")]
+Scenes = Annotated[str, typer.Option(help="RoboCasa-GR1: upstream, builtin (runs anywhere, not comparable with "
+                                          "published results) or auto (upstream if it can be had). Default: upstream.")]
+FullHorizon = Annotated[bool, typer.Option("--full-horizon", help="Never end an episode at its success: measures "
+                                                                  "`final` too.")]
+VideoCamera = Annotated[str, typer.Option(help="Views in a video, comma-separated, e.g. scene (RoboCasa-GR1: seen "
+                                               "from the side). Default: the views that policies get.")]
 Video = Annotated[str, typer.Option(help="none, failures, all, or a number of episodes a task. Default: none.")]
 Workers = Annotated[int, typer.Option(help="Simulator processes. Default: one a core.")]
 Out = Annotated[str, typer.Option(help="Run folder. Default: results/runs/<suite>-<policy>-<digest of the config>.")]
@@ -42,7 +48,8 @@ ConfigFile = Annotated[Path, typer.Option("--config", help="YAML file with these
 @app.command()
 def run(suite: Suite = None, policy: PolicyName = None, policy_option: Options = None, tasks: Tasks = None,
         episodes: Episodes = None, seed_policy: SeedPolicy = None, seed: Seed = None, assets: AssetsChoice = None,
-        video: Video = None,
+        scenes: Scenes = None, full_horizon: FullHorizon = None, video: Video = None,
+        video_camera: VideoCamera = None,
         record_actions: Annotated[bool, typer.Option("--record-actions", help="Keep executed actions, for the "
                                                                               "replay policy.")] = None,
         workers: Workers = None,
@@ -57,7 +64,8 @@ def run(suite: Suite = None, policy: PolicyName = None, policy_option: Options =
     from evalkit.evaluate import evaluate
 
     resolved = _resolve(config, suites=suite, policy=policy, policy_options=_options(policy_option), tasks=tasks,
-                        episodes=episodes, seed_policy=seed_policy, seed=seed, assets=assets, video=video,
+                        episodes=episodes, seed_policy=seed_policy, seed=seed, assets=assets, scenes=scenes,
+                        full_horizon=full_horizon, video=video, video_camera=video_camera,
                         record_actions=record_actions, workers=workers, ray_address=ray_address, retries=retries,
                         timeout=timeout, out=out)
     try:
@@ -75,7 +83,8 @@ def run(suite: Suite = None, policy: PolicyName = None, policy_option: Options =
 @app.command()
 def plan(suite: Suite = None, policy: PolicyName = None, policy_option: Options = None, tasks: Tasks = None,
          episodes: Episodes = None, seed_policy: SeedPolicy = None, seed: Seed = None, assets: AssetsChoice = None,
-         video: Video = None, workers: Workers = None, out: Out = None, config: ConfigFile = None) -> None:
+         scenes: Scenes = None, full_horizon: FullHorizon = None, video: Video = None,
+         video_camera: VideoCamera = None, workers: Workers = None, out: Out = None, config: ConfigFile = None) -> None:
     """Print what `run` with the same flags would do. Writes nothing, starts nothing."""
     from rich.console import Console
     from rich.table import Table
@@ -84,8 +93,8 @@ def plan(suite: Suite = None, policy: PolicyName = None, policy_option: Options 
     from evalkit.plan import make_plan, planned_steps
 
     resolved = _resolve(config, suites=suite, policy=policy, policy_options=_options(policy_option), tasks=tasks,
-                        episodes=episodes, seed_policy=seed_policy, seed=seed, assets=assets, video=video,
-                        workers=workers, out=out)
+                        episodes=episodes, seed_policy=seed_policy, seed=seed, assets=assets, scenes=scenes,
+                        full_horizon=full_horizon, video=video, video_camera=video_camera, workers=workers, out=out)
     planned = make_plan(resolved)
     check_policies(resolved, planned)
     grid = Table("suite", "task", "instruction", "episodes", "steps at most",
@@ -139,7 +148,7 @@ def _list_policies() -> None:
 def _list_tasks(names: str) -> None:
     for name in registry.expand_suites(names.split(",")):
         for task in registry.load_suite(name).tasks:
-            print(f"{name}/{task.index:02d}  {task.instruction}")
+            print(f"{name}/{task.index:02d}  {task.short + '  ' if task.short else ''}{task.instruction}")
 
 
 @env_app.command("list")
@@ -174,16 +183,20 @@ def env_remove(name: Annotated[str, typer.Argument(help="See `evalkit env list`.
 
 
 @app.command()
-def assets(suite: Suite, choice: Annotated[str, typer.Option("--assets", help="real, stand-in, auto or a folder.")]
-           = "real") -> None:
-    """Find, download or generate a suite's assets; print their kind, folder and digest."""
+def assets(suite: Annotated[str, typer.Argument(help="Suites or groups, comma-separated.")],
+           choice: Annotated[str, typer.Option("--assets", help="real, stand-in, auto or a folder.")] = "real",
+           scenes: Annotated[str, typer.Option(help="RoboCasa-GR1: upstream, builtin or auto.")] = "upstream") -> None:
+    """Find, download or generate a suite's assets; print their kind, folder and digest.
+
+    Example:  evalkit assets robocasa_gr1 --assets stand-in
+    """
     from evalkit.assets import resolve_assets
 
     for name in registry.expand_suites(suite.split(",")):
         loaded = registry.load_suite(name)
         python = environments.ensure_environment(environments.find_environment(loaded.interpreter)) \
             if loaded.interpreter else None
-        found = resolve_assets(loaded, choice, [], python)
+        found = resolve_assets(loaded, choice, [], python, scenes)
         print(f"{name}: {found.kind} assets in {found.folder} (digest {found.digest})" if found
               else f"{name}: needs no assets")
 

@@ -16,14 +16,16 @@ from evalkit.errors import InputError, unknown
 from evalkit.registry import expand_suites, load_suite
 
 #: Keys that decide what is measured. Two runs that differ in one of them never share a folder.
-DECISIVE = ("suites", "policy", "policy_options", "tasks", "episodes", "seed_policy", "seed", "assets")
+DECISIVE = ("suites", "policy", "policy_options", "tasks", "episodes", "seed_policy", "seed", "assets",
+            "scenes", "full_horizon")
 
 VIDEO_CHOICES = ("none", "failures", "all")
 
 #: What a YAML file must hold for the keys that are taken as they are; the others are parsed.
 TYPES = {
     "policy": (str, "text"), "policy_options": (Mapping, "`key: value` pairs"), "seed": (int, "a whole number"),
-    "assets": (str, "text"), "record_actions": (bool, "true or false"), "workers": (int, "a whole number"),
+    "assets": (str, "text"), "scenes": (str, "text"), "full_horizon": (bool, "true or false"),
+    "record_actions": (bool, "true or false"), "workers": (int, "a whole number"),
     "ray_address": (str, "text"), "retries": (int, "a whole number"), "timeout": ((int, float), "a number"),
     "out": (str, "text"),
 }
@@ -34,8 +36,10 @@ class RunConfig:
     """One evaluation. Field names are the command line's flags and the keys of a ``--config`` file.
 
     suites: names or groups. tasks: indices, None for all. episodes: (first, end) of each task's episodes.
-    seed: the base seed; 7 in the paper's script. assets: real, stand-in, auto or a folder.
-    video: none, failures, all, or a number of episodes a task. timeout: wall-clock seconds for one episode.
+    seed: the base seed; 7 in the paper's script. assets: real, stand-in, auto or a folder. scenes: upstream, builtin
+    or auto, as far as the suites have them. full_horizon: no episode ends before its last step.
+    video: none, failures, all, or a number of episodes a task. video_camera: views in a video, None for the suite's.
+    timeout: wall-clock seconds for one episode.
     retries: further attempts after an exception, a dead worker or a timeout.
     """
 
@@ -47,7 +51,10 @@ class RunConfig:
     seed_policy: str | None = None
     seed: int = 7
     assets: str = "real"
+    scenes: str = "upstream"
+    full_horizon: bool = False
     video: str = "none"
+    video_camera: tuple[str, ...] | None = None
     record_actions: bool = False
     workers: int = 1
     ray_address: str | None = None
@@ -87,7 +94,9 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
         "tasks": _tasks(values.get("tasks"), suites),
         "episodes": _episodes(values.get("episodes"), suites),
         "seed_policy": _seed_policy(values.get("seed_policy"), suites),
+        "scenes": _scenes(values.get("scenes", "upstream"), suites),
         "video": _video(values.get("video", "none")),
+        "video_camera": _video_camera(values.get("video_camera"), suites),
     }
     config = RunConfig(**chosen)
     _check_numbers(config)
@@ -125,12 +134,19 @@ def _names(value: Any) -> list[str]:
 def _tasks(value: Any, suites: tuple[str, ...]) -> tuple[int, ...] | None:
     if value is None:
         return None
+    named = {name: task.index for task in load_suite(suites[0]).tasks for name in (task.name, task.short) if name}
     indices: list[int] = []
     for part in _names(value):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if match is None:
-            raise InputError(f"tasks are indices such as 0,3 or 0-4; got {part!r} (see `evalkit list tasks`)")
-        indices += range(int(match[1]), int(match[2] or match[1]) + 1)
+        if match is not None:
+            indices += range(int(match[1]), int(match[2] or match[1]) + 1)
+        elif len(suites) == 1 and part in named:
+            indices.append(named[part])
+        elif len(suites) == 1 and re.match("[A-Za-z]", part):
+            raise unknown(f"task of {suites[0]}", part, named)
+        else:
+            raise InputError(f"tasks are indices such as 0,3 or 0-4, or names of one suite's tasks; got {part!r} "
+                             "(see `evalkit list tasks`)")
     for name in suites:
         count = len(load_suite(name).tasks)
         wrong = [index for index in indices if index >= count]
@@ -164,6 +180,27 @@ def _seed_policy(value: str | None, suites: tuple[str, ...]) -> str:
     if not allowed:
         raise InputError(f"{', '.join(suites)} have no seed policy in common; run them one by one")
     return value or allowed[0]
+
+
+def _scenes(value: str, suites: tuple[str, ...]) -> str:
+    """`value` if every suite has it; `auto` is decided when the assets are looked for."""
+    for name in suites:
+        allowed = [*load_suite(name).scenes, "auto"]
+        if value not in allowed:
+            raise unknown(f"--scenes choice for {name}", value, allowed)
+    return value
+
+
+def _video_camera(value: Any, suites: tuple[str, ...]) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    cameras = tuple(_names(value))
+    for name in suites:
+        allowed = [*load_suite(name).views, *load_suite(name).video_views]
+        for camera in cameras:
+            if camera not in allowed:
+                raise unknown(f"--video-camera of {name}", camera, allowed)
+    return cameras
 
 
 def _video(value: Any) -> str:

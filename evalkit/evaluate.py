@@ -41,11 +41,11 @@ def evaluate(config: RunConfig) -> Run:
     episodes = make_plan(config)
     policies = check_policies(config, episodes)
     if config.out:
-        Run(Path(config.out)).refuse_other_config({**config.decisive(), "assets": _recorded_kind(config)})
+        Run(Path(config.out)).refuse_other_config({**config.decisive(), **_recorded(config)})
     pythons = {name: _interpreter(name) for name in config.suites}
-    assets = {name: resolve_assets(load_suite(name), config.assets, _tasks_of(episodes, name), pythons[name])
-              for name in config.suites}
-    config = replace(config, assets=_kind(assets))
+    assets = {name: resolve_assets(load_suite(name), config.assets, _tasks_of(episodes, name), pythons[name],
+                                   config.scenes) for name in config.suites}
+    config = replace(config, **_found(assets))
     run = Run(Path(config.out or config.default_folder()))
     run.refuse_other_config(config.decisive())
 
@@ -80,7 +80,8 @@ def _measure(run: Run, config: RunConfig, planned: Sequence[Episode], episodes: 
     """Roll out `episodes` of `suites`, which share an interpreter and assets, and record them."""
     job = make_job(config, suites, assets, policies)
     size = min(config.workers, len(episodes))
-    with WorkerPool(job, suites, size, python, config.ray_address, config.retries, config.timeout) as pool:
+    needs = load_suite(suites[0]).scenes[job.env_options.scenes]
+    with WorkerPool(job, suites, size, python, needs, config.ray_address, config.retries, config.timeout) as pool:
         fingerprints = {name: make_fingerprint(config, name, assets[name], pool.described[name],
                                                sees=bool(policies[name].spec.views)) for name in suites}
         run.open(describe_run(config, planned, fingerprints))
@@ -92,18 +93,19 @@ def _measure(run: Run, config: RunConfig, planned: Sequence[Episode], episodes: 
 def make_job(config: RunConfig, suites: Sequence[str], assets: Mapping[str, Assets | None],
              policies: Mapping[str, Policy]) -> Job:
     """What the workers of `suites` need; views are rendered only if the policy or a video looks at them."""
-    suite, spec = load_suite(suites[0]), policies[suites[0]].spec
-    views = tuple(suite.views) if config.video != "none" else spec.views
-    folder = assets[suites[0]].folder if assets[suites[0]] else None
-    options = EnvOptions(views=views, seed_policy=config.seed_policy, assets=folder)
-    return Job(config.policy, config.policy_options, options, config.video, config.episodes[0], config.record_actions)
+    suite, spec, found = load_suite(suites[0]), policies[suites[0]].spec, assets[suites[0]]
+    filmed = (config.video_camera or tuple(suite.views)) if config.video != "none" else ()
+    options = EnvOptions(views=tuple(dict.fromkeys([*spec.views, *filmed])), seed_policy=config.seed_policy,
+                         scenes=found.scenes if found else "upstream", assets=found.folder if found else None)
+    return Job(config.policy, config.policy_options, options, config.video, filmed, config.episodes[0],
+               config.record_actions, config.full_horizon)
 
 
 def make_fingerprint(config: RunConfig, suite: str, assets: Assets | None, described: Mapping[str, str],
                      sees: bool) -> dict[str, Any]:
     """All that decides a result of `suite` apart from the policy, and its hash. `sees`: the policy uses views."""
     parts: dict[str, Any] = {**load_suite(suite).protocol(), **described, "seed_policy": config.seed_policy,
-                             "seed": config.seed}
+                             "seed": config.seed, "full_horizon": config.full_horizon}
     if not sees:
         parts.pop("renderer", None)  # a policy that sees nothing cannot depend on what draws
     if assets is not None:
@@ -171,16 +173,18 @@ def _tasks_of(episodes: Sequence[Episode], suite: str) -> list[int]:
     return sorted({episode.task for episode in episodes if episode.suite == suite})
 
 
-def _kind(assets: Mapping[str, Assets | None]) -> str:
-    """The kind that was found, which replaces the choice in the config: `auto` is not a fact about a run."""
-    kinds = [found.kind for found in assets.values() if found is not None]
-    return kinds[0] if kinds else "none"
+def _found(assets: Mapping[str, Assets | None]) -> dict[str, str]:
+    """Kinds and scenes that were found, which replace the choices in the config: `auto` is not a fact about a run."""
+    found = [item for item in assets.values() if item is not None]
+    return {"assets": ", ".join(dict.fromkeys(item.kind for item in found)) or "none",
+            "scenes": ", ".join(dict.fromkeys(item.scenes for item in found)) or "upstream"}
 
 
-def _recorded_kind(config: RunConfig) -> Any:
-    """The asset kind of the run in config.out, so that an early comparison is about the other keys only."""
+def _recorded(config: RunConfig) -> dict[str, Any]:
+    """Asset kind and scenes of the run in config.out, so that an early comparison is about the other keys only."""
     run = Run(Path(config.out))
-    return run.info["config"].get("assets") if (run.folder / "run.json").exists() else config.assets
+    recorded = run.info["config"] if (run.folder / "run.json").exists() else config.decisive()
+    return {key: recorded.get(key) for key in ("assets", "scenes")}
 
 
 def _git_revision() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,14 @@ from evalkit.suite import Observation
 
 #: A video shows every second control step (10 fps at 20 Hz), as the GR1 release does; LIBERO's shows every step.
 FRAME_EVERY = 2
+
+
+def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Images (H, W, 3) next to each other, lower ones with black above and below."""
+    tallest = max(len(image) for image in images)
+    padded = [np.pad(image, (((tallest - len(image)) // 2, (tallest - len(image) + 1) // 2), (0, 0), (0, 0)))
+              for image in images]
+    return np.concatenate(padded, axis=1)
 
 
 class Observer:
@@ -42,10 +51,11 @@ class ActionRecorder(Observer):
 
 
 class VideoRecorder(Observer):
-    """Keeps a frame every `FRAME_EVERY` steps, all views side by side."""
+    """Keeps a frame every `FRAME_EVERY` steps: `views` side by side, or all of the observation's."""
 
-    def __init__(self, control_hz: float) -> None:
+    def __init__(self, control_hz: float, views: Sequence[str] | None = None) -> None:
         self.frames: list[np.ndarray] = []
+        self.views = views
         self.fps = control_hz / FRAME_EVERY
 
     def wants_frame(self, step: int) -> bool:
@@ -59,7 +69,7 @@ class VideoRecorder(Observer):
             self._keep(observation)
 
     def _keep(self, observation: Observation) -> None:
-        self.frames.append(np.concatenate(list(observation.views.values()), axis=1))
+        self.frames.append(side_by_side([observation.views[name] for name in self.views or observation.views]))
 
     def encode(self) -> bytes:
         """The video as H.264 mp4 (yuv420p, faststart), which browsers play."""

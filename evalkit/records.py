@@ -27,7 +27,8 @@ class Record:
 
     any_step, chunk_end, final: success at any step; at the end of an executed chunk; after the last step of the
     horizon. None where the episode ended before the variant was decided.
-    first_success_step: 1-based policy step of the first success. steps: policy steps taken.
+    first_success_step, chunk_end_step: 1-based policy step of the first success, and of the first at a chunk end.
+    steps: policy steps taken.
     scene_sha, final_sha: hash of simulator state and fixture poses after the reset and after the last step.
     """
 
@@ -41,6 +42,7 @@ class Record:
     chunk_end: bool | None = None
     final: bool | None = None
     first_success_step: int | None = None
+    chunk_end_step: int | None = None
     steps: int = 0
     policy_calls: int = 0
     instruction: str = ""

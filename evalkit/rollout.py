@@ -16,8 +16,12 @@ from evalkit.records import FAILURE, SUCCESS, Record
 from evalkit.suite import Env, Observation
 
 
-def run_episode(env: Env, policy: Policy, episode: Episode, observers: Sequence[Observer] = ()) -> Record:
-    """Roll out one episode and return its Record. No Ray, no retries, no printing; exceptions pass through."""
+def run_episode(env: Env, policy: Policy, episode: Episode, observers: Sequence[Observer] = (),
+                full_horizon: bool = False) -> Record:
+    """Roll out one episode and return its Record. No Ray, no retries, no printing; exceptions pass through.
+
+    It ends when the suite's success rule is decided, or with `full_horizon` after `episode.max_steps`.
+    """
     clock, tally = Clock(env), Tally(env.suite.success_rule)
     with clock.phase("reset"):
         policy.reset(episode)
@@ -26,7 +30,7 @@ def run_episode(env: Env, policy: Policy, episode: Episode, observers: Sequence[
     for observer in observers:
         observer.on_reset(observation)
 
-    while tally.steps < episode.max_steps and not tally.decided:
+    while tally.steps < episode.max_steps and (full_horizon or not tally.decided):
         with clock.phase("policy"):
             chunk = query(policy, env, observation)
         tally.policy_calls += 1
@@ -39,7 +43,7 @@ def run_episode(env: Env, policy: Policy, episode: Episode, observers: Sequence[
             observation = env.observe()
             for observer in observers:
                 observer.on_step(action, observation)
-            if tally.decided:
+            if tally.decided and not full_horizon:
                 break
 
     return tally.record(episode, clock, scene=scene, final=env.state_sha(), instruction=observation.instruction)
@@ -72,7 +76,7 @@ class Tally:
     steps: int = 0
     policy_calls: int = 0
     first_success_step: int | None = None
-    chunk_end: bool = False
+    chunk_end_step: int | None = None
     last: bool = False
     last_was_chunk_end: bool = True
 
@@ -82,21 +86,23 @@ class Tally:
         self.last, self.last_was_chunk_end = success, chunk_end
         if success and self.first_success_step is None:
             self.first_success_step = self.steps
-        self.chunk_end = self.chunk_end or (success and chunk_end)
+        if success and chunk_end and self.chunk_end_step is None:
+            self.chunk_end_step = self.steps
 
     @property
     def decided(self) -> bool:
         """Whether the rule's answer is already yes."""
-        return self.first_success_step is not None if self.rule == "any_step" else self.chunk_end
+        return (self.first_success_step if self.rule == "any_step" else self.chunk_end_step) is not None
 
     def record(self, episode: Episode, clock: Clock, scene: str, final: str, instruction: str) -> Record:
         """The Record of the finished episode."""
         at_horizon = self.steps == episode.max_steps
+        chunk_end = self.chunk_end_step is not None
         return Record(
             id=episode.id, suite=episode.suite, task=episode.task, index=episode.index, seed=episode.seed,
             outcome=SUCCESS if self.decided else FAILURE,
             any_step=self.first_success_step is not None,
-            chunk_end=self.chunk_end if self.chunk_end or self.last_was_chunk_end else None,
+            chunk_end=chunk_end if chunk_end or self.last_was_chunk_end else None, chunk_end_step=self.chunk_end_step,
             final=self.last if at_horizon else None,
             first_success_step=self.first_success_step, steps=self.steps, policy_calls=self.policy_calls,
             instruction=instruction, scene_sha=scene, final_sha=final,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,36 @@ from evalkit.specs import ActionSpec
 
 @dataclass(frozen=True)
 class Task:
-    """One row of a table. Tasks are keyed by suite and index, never by language: instructions repeat."""
+    """One row of a table. Tasks are keyed by suite and index, never by language: instructions repeat.
+
+    instruction: may change with the episode; then this is its pattern. group: family of tasks (GR1: Drawer ...).
+    short: the name that the paper's table prints, where it differs.
+    """
 
     index: int
     name: str
     instruction: str
     group: str = ""
+    short: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name in a table."""
+        return self.short or self.name
+
+
+@dataclass(frozen=True)
+class ProcessNeeds:
+    """What a rollout worker of a suite needs.
+
+    memory_gb: resident memory of a rendering worker at its largest, in GiB; workers are admitted by it.
+    resets: episodes after which the worker is replaced, for simulators that grow (0: never).
+    one_task: whether a process may build one task only.
+    """
+
+    memory_gb: float = 1.0
+    resets: int = 0
+    one_task: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,7 +57,10 @@ class Suite:
     success_rule: ``any_step`` (ends at the first success) or ``chunk_end`` (at the first successful chunk end).
     seed_policies: named rules that decide a scene from the episode; the first is the default.
     interpreter: name of the environment it runs in; requirements: its pins ("" : the driver's own interpreter).
+    video_views: further views for videos only, like `views`.
+    scenes: where scenes come from -> what a worker needs then; the first is the default.
     env: ``module:Class`` of the Env; assets: ``module:function``, see `evalkit.assets` ("" : needs none).
+    hold_action: the action that holds still; empty where actions are absolute targets of the state's groups.
     version: raised whenever evalkit's wrapper changes a result.
     """
 
@@ -48,12 +75,26 @@ class Suite:
     state: Mapping[str, int]
     action: ActionSpec
     env: str
+    video_views: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    scenes: Mapping[str, ProcessNeeds] = field(default_factory=lambda: {"upstream": ProcessNeeds()})
     seed_policies: tuple[str, ...] = ("per_episode",)
     interpreter: str = ""
     requirements: Path | None = None
     assets: str = ""
     hold_action: tuple[float, ...] = ()
     version: int = 1
+
+    @property
+    def all_views(self) -> dict[str, tuple[int, int, int]]:
+        """Views for policies and for videos."""
+        return {**self.views, **self.video_views}
+
+    def hold(self, observation: Observation) -> np.ndarray:
+        """The action (D,) float32 that holds still: `hold_action`, or the present state where there is none (absolute
+        targets of the groups that the state shows)."""
+        if self.hold_action:
+            return np.array(self.hold_action, dtype=np.float32)
+        return self.action.join({group: observation.state[group] for group in self.action.groups}).astype(np.float32)
 
     def protocol(self) -> dict[str, Any]:
         """The numbers and rules that decide a result, for the fingerprint."""
@@ -70,11 +111,12 @@ class EnvOptions:
     """How a worker builds its Envs; the same for a whole run.
 
     views: camera views that will be looked at by the policy or a video; others are never rendered.
-    seed_policy: one of the suite's. assets: folder of the suite's assets on this machine, or None.
+    seed_policy, scenes: one of the suite's. assets: folder of the suite's assets on this machine, or None.
     """
 
     views: tuple[str, ...] = ()
     seed_policy: str = "per_episode"
+    scenes: str = "upstream"
     assets: Path | None = None
 
 

@@ -22,7 +22,7 @@ RULES = {"any_step": "success = predicate true at any step", "chunk_end": "succe
 
 
 def task_table(run: Run) -> pd.DataFrame:
-    """One row a task and one average a suite (and over all suites), all numbers raw.
+    """One row a task and one average a suite (and over all suites of one benchmark), all numbers raw.
 
     Columns: suite, task, name, successes, n, rate, low, high, errors, missing, mean_steps. n counts measured episodes;
     rate, low and high are fractions (95 % Wilson), NaN where undefined. An average over fewer tasks than planned is
@@ -39,7 +39,8 @@ def task_table(run: Run) -> pd.DataFrame:
         tasks = [_task_row(suite, task, episodes) for task, episodes in of_suite.groupby("task")]
         rows += [*tasks, _average_row(suite, AVERAGE, tasks)]
     all_tasks = [row for row in rows if row["name"] != AVERAGE]
-    if planned["suite"].nunique() > 1:
+    benchmarks = {load_suite(name).interpreter for name in planned["suite"].unique()}
+    if planned["suite"].nunique() > 1 and len(benchmarks) == 1:
         rows.append(_average_row("all suites", AVERAGE, all_tasks))
     return pd.DataFrame(rows)
 
@@ -55,7 +56,7 @@ def _task_row(suite: str, task: int, episodes: pd.DataFrame) -> dict[str, Any]:
     n = successes + int(counts.get(FAILURE, 0))
     low, high = wilson(successes, n)
     return {
-        "suite": suite, "task": task, "name": load_suite(suite).tasks[task].name, "successes": successes, "n": n,
+        "suite": suite, "task": task, "name": load_suite(suite).tasks[task].label, "successes": successes, "n": n,
         "rate": successes / n if n else math.nan, "low": low, "high": high, "errors": int(counts.get(ERROR, 0)),
         "missing": int(counts.get("missing", 0)), "mean_steps": episodes["steps"].mean(),
     }

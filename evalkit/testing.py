@@ -61,8 +61,8 @@ def check_observation(env: Env, observation: Observation, episode: Episode, step
     assert set(observation.views) == (set(env.options.views) if looked else set()), \
         f"views are {sorted(observation.views)}, asked for {sorted(env.options.views)}"
     for name, image in observation.views.items():
-        assert image.shape == suite.views[name] and image.dtype == np.uint8, \
-            f"view {name!r} is {image.shape} {image.dtype}, declared {suite.views[name]} uint8"
+        assert image.shape == suite.all_views[name] and image.dtype == np.uint8, \
+            f"view {name!r} is {image.shape} {image.dtype}, declared {suite.all_views[name]} uint8"
     assert set(observation.state) == set(suite.state), f"state groups {sorted(observation.state)}"
     for name, value in observation.state.items():
         assert value.shape == (suite.state[name],) and np.isfinite(value).all(), \

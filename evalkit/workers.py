@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -26,7 +27,7 @@ from evalkit.policy import Policy
 from evalkit.records import ERROR, FAILURE, Record
 from evalkit.registry import load_object, load_suite, make_policy
 from evalkit.rollout import run_episode
-from evalkit.suite import Env, EnvOptions
+from evalkit.suite import Env, EnvOptions, ProcessNeeds
 
 #: Seconds that a new worker may take until it is ready: imports on a cold disk, a busy machine.
 START_SECONDS = 600.0
@@ -40,8 +41,10 @@ class Job:
     policy_options: Mapping[str, Any]
     env_options: EnvOptions
     video: str = "none"
+    video_views: tuple[str, ...] | None = None
     first_index: int = 0
     record_actions: bool = False
+    full_horizon: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,9 @@ class Worker:
     def _run(self, episode: Episode) -> Result:
         env, policy = self._env_for(episode), self._policy_for(episode.suite)
         recorder = ActionRecorder() if self.job.record_actions else None
-        video = VideoRecorder(env.suite.control_hz) if self._wants_video(episode) else None
+        video = VideoRecorder(env.suite.control_hz, self.job.video_views) if self._wants_video(episode) else None
         observers: list[Observer] = [observer for observer in (recorder, video) if observer is not None]
-        record = run_episode(env, policy, episode, observers)
+        record = run_episode(env, policy, episode, observers, self.job.full_horizon)
         keep = video is not None and (self.job.video != "failures" or record.outcome == FAILURE)
         return Result(episode, record, video=video.encode() if keep else None,
                       actions=recorder.array() if recorder else None)
@@ -151,10 +154,14 @@ class EpisodeQueue:
 
 @dataclass
 class _Seat:
-    """One place in the pool: its actor now, and what it is doing. starting: set until the actor is ready."""
+    """One place in the pool: its actor now, and what it is doing.
+
+    starting: set until the actor is ready. resets: episodes that this actor has begun.
+    """
 
     actor: Any = None
     starting: Any = None
+    resets: int = 0
     task: tuple[str, int] | None = None
     episode: Episode | None = None
     since: float = 0.0
@@ -162,12 +169,16 @@ class _Seat:
 
 @dataclass
 class WorkerPool:
-    """`size` workers in interpreter `python`. Use as a context manager; `run` yields results as they finish."""
+    """At most `size` workers in interpreter `python`, fewer where memory does not admit them.
+
+    Use as a context manager; `run` yields results as they finish. needs: what a worker of these suites takes.
+    """
 
     job: Job
     suite_names: list[str]
     size: int
     python: Path | None = None
+    needs: ProcessNeeds = field(default_factory=ProcessNeeds)
     address: str | None = None
     retries: int = 2
     timeout: float = 1800.0
@@ -179,10 +190,12 @@ class WorkerPool:
         self._ray = ray
         terminate = signal.getsignal(signal.SIGTERM)
         start_ray(self.address, self.size)
+        memory = int(self.needs.memory_gb * 2**30)
+        self.size = self._admit(memory)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, terminate)  # ray.init replaces it by one that does not unwind as Ctrl-C does
         self._actor_class = ray.remote(Worker).options(
-            num_cpus=1, max_restarts=0, max_task_retries=0,
+            num_cpus=1, memory=memory if self.size > 1 else None, max_restarts=0, max_task_retries=0,
             runtime_env=worker_runtime(self.python, self.size))
         try:
             self._seats = [_Seat() for _ in range(self.size)]
@@ -195,9 +208,20 @@ class WorkerPool:
     def __exit__(self, *exception: object) -> None:
         self._ray.shutdown()
 
+    def _admit(self, memory: int) -> int:
+        """How many workers of `memory` bytes fit, `size` at most and one at least (which then tries its luck)."""
+        fits = sum(int(min(node["Resources"].get("CPU", 0), node["Resources"].get("memory", 0) // memory))
+                   for node in self._ray.nodes() if node["Alive"])
+        if fits < self.size:
+            print(f"notice: memory admits {fits} of {self.size} workers ({self.needs.memory_gb:g} GiB each)"
+                  f"{'; trying one' if fits < 1 else ''}", file=sys.stderr)
+        return max(1, min(self.size, fits))
+
     def _fill(self, seat: _Seat) -> None:
-        """Put a new worker on `seat` and start it, without waiting."""
-        seat.actor, seat.task = self._actor_class.remote(self.job), None
+        """Put a new worker on `seat`, in place of any that was there, and start it without waiting."""
+        if seat.actor is not None:
+            self._ray.kill(seat.actor, no_restart=True)
+        seat.actor, seat.task, seat.resets = self._actor_class.remote(self.job), None, 0
         seat.starting = seat.actor.start.remote(self.suite_names)
 
     def _start_first(self) -> dict[str, dict[str, str]]:
@@ -231,9 +255,18 @@ class WorkerPool:
 
     def _give_work(self, seat: _Seat, queue: EpisodeQueue, running: dict[Any, _Seat]) -> None:
         seat.episode = queue.take(seat.task)
-        if seat.episode is not None:
-            seat.task, seat.since = (seat.episode.suite, seat.episode.task), time.monotonic()
-            running[seat.actor.run.remote(seat.episode)] = seat
+        if seat.episode is None:
+            return
+        task = (seat.episode.suite, seat.episode.task)
+        if self._worn(seat, task):
+            self._fill(seat)
+        seat.task, seat.since, seat.resets = task, time.monotonic(), seat.resets + 1
+        running[seat.actor.run.remote(seat.episode)] = seat
+
+    def _worn(self, seat: _Seat, task: tuple[str, int]) -> bool:
+        """Whether an episode of `task` needs a new process in `seat`: the simulator grows, or holds another task."""
+        full = 0 < self.needs.resets <= seat.resets
+        return full or (self.needs.one_task and seat.task not in (None, task))
 
     def _overdue(self, running: Mapping[Any, _Seat], done: list[Any]) -> list[Any]:
         """Episodes that have run too long; a worker's own start is not counted as its episode's time."""
@@ -248,7 +281,6 @@ class WorkerPool:
         """The result behind `reference`; a dead or overdue worker costs this attempt only and is replaced."""
         episode, seat.episode = seat.episode, None
         if not finished:
-            self._ray.kill(seat.actor, no_restart=True)
             limit = f"{self.timeout:g} s" if seat.starting is None else f"{START_SECONDS:g} s after its worker started"
             problem = f"timeout: no result within {limit}; the worker was killed"
         else:
@@ -256,7 +288,6 @@ class WorkerPool:
                 return self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
                 problem = f"the worker died: {_last_lines(str(error))}"
-                self._ray.kill(seat.actor, no_restart=True)
         self._fill(seat)
         return Result(episode, traceback=problem)
 

@@ -6,6 +6,7 @@ SUITES = {
     "libero_goal": "suites.libero.suite:make_suite",
     "libero_10": "suites.libero.suite:make_suite",
     "libero_90": "suites.libero.suite:make_suite",
+    "robocasa_gr1": "suites.robocasa_gr1.suite:make_suite",
     "toy": "suites.toy.suite:make_suite",
 }
 

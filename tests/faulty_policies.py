@@ -86,10 +86,10 @@ class KillsItselfOnce(Policy):
     def __init__(self, suite: Suite, marker: str):
         self.spec = PolicySpec("kills itself once")
         self.marker = Path(marker)
-        self.hold = np.array([suite.hold_action])
+        self.suite = suite
 
     def act(self, observations):
         if any(observation.step == 5 for observation in observations) and not self.marker.exists():
             self.marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return [self.hold for _ in observations]
+        return [self.suite.hold(observation)[None] for observation in observations]

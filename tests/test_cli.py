@@ -25,7 +25,7 @@ BAD_INPUT = {
     "no policy": (("plan", "--suite", "toy"), ["no policy", "--policy"]),
     "suite": (("plan", "--suite", "libero_gaol", "--policy", "noop"), ["libero_gaol", "Did you mean 'libero_goal'?"]),
     "task": (("plan", *TOY, "--tasks", "0,7"), ["unknown task 7", "0 to 2"]),
-    "task text": (("plan", *TOY, "--tasks", "near"), ["'near'", "0,3 or 0-4"]),
+    "task text": (("plan", *TOY, "--tasks", "nearr"), ["'nearr'", "Did you mean 'near'?"]),
     "episodes": (("plan", *TOY, "--episodes", "21"), ["'21'", "20"]),
     "range": (("plan", *TOY, "--episodes", "5:5"), ["'5:5'", "A < B"]),
     "policy": (("plan", "--suite", "toy", "--policy", "nop"), ["'nop'", "Did you mean 'noop'?"]),

@@ -26,7 +26,8 @@ def test_suites_are_consistent(name):
     assert [task.index for task in suite.tasks] == list(range(len(suite.tasks)))
     assert len({task.name for task in suite.tasks}) == len(suite.tasks)
     assert suite.episodes_per_task > 0 and suite.max_steps > 0 and suite.wait_steps >= 0 and suite.control_hz > 0
-    assert len(suite.hold_action) == suite.action.size
+    assert len(suite.hold_action) == suite.action.size or suite.action.groups.keys() <= suite.state.keys()
+    assert suite.scenes and all(needs.memory_gb > 0 and needs.resets >= 0 for needs in suite.scenes.values())
     assert suite.success_rule in ("any_step", "chunk_end") and suite.seed_policies
 
 

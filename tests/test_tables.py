@@ -106,13 +106,15 @@ def test_nothing_measured_at_all(tmp_path):
 
 
 def test_two_suites_and_their_average(tmp_path):
-    """Each suite has its own average; the last row is the mean over the tasks of all."""
-    table = task_table(make_run(tmp_path, suites=("toy", "libero_goal")))
+    """Each suite has its own average; the last row is the mean over the tasks of all, if they are one benchmark's."""
+    table = task_table(make_run(tmp_path, suites=("libero_spatial", "libero_goal")))
     averages = table[table["name"] == "average"]
-    assert averages["suite"].tolist() == ["toy", "libero_goal", "all suites"]
+    assert averages["suite"].tolist() == ["libero_spatial", "libero_goal", "all suites"]
     assert averages["rate"].tolist() == pytest.approx([0.95 / 3] * 3)
     assert averages["n"].tolist() == [11, 11, 22]
     assert averages["high"].iloc[2] < averages["high"].iloc[0]  # twice the episodes: a narrower interval
+    mixed = task_table(make_run(tmp_path / "mixed", suites=("toy", "libero_goal")))
+    assert mixed.loc[mixed["name"] == "average", "suite"].tolist() == ["toy", "libero_goal"]
 
 
 def test_title_says_what_was_measured(run):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from evalkit.policy import Policy
 from evalkit.specs import PolicySpec
 from evalkit.suite import Suite
@@ -13,8 +11,8 @@ class Noop(Policy):
     """Sends the suite's hold action."""
 
     def __init__(self, suite: Suite):
-        self.spec = PolicySpec("noop")
-        self._action = np.array([suite.hold_action], dtype=np.float32)
+        self.spec = PolicySpec("noop", state=tuple(suite.state))
+        self._suite = suite
 
     def act(self, observations):
-        return [self._action for _ in observations]
+        return [self._suite.hold(observation)[None] for observation in observations]

@@ -27,7 +27,7 @@ class Replay(Policy):
                              "(make one with `evalkit run ... --record-actions`)")
         self.spec = PolicySpec("replay")
         self._source = Recording(Path(actions))
-        self._hold = np.array([suite.hold_action], dtype=np.float32)
+        self._suite = suite
         self._size = suite.action.size
         self._actions: dict[str, np.ndarray] = {}
 
@@ -49,7 +49,7 @@ class Replay(Policy):
 
     def _next(self, observation: Observation) -> np.ndarray:
         actions, step = self._actions[observation.episode.id], observation.step
-        return actions[step:step + 1] if step < len(actions) else self._hold
+        return actions[step:step + 1] if step < len(actions) else self._suite.hold(observation)[None]
 
 
 class Recording:

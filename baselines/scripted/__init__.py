@@ -11,22 +11,23 @@ import numpy as np
 
 from evalkit.episode import Episode
 from evalkit.policy import Policy
-from evalkit.registry import load_object, suite_names
+from evalkit.registry import load_object, load_suite, suite_names
 from evalkit.specs import PolicySpec
 from evalkit.suite import Observation, Suite
 
 #: Suite interpreter -> the function that yields one action a step for a simulator of that kind.
-SCRIPTS = {"libero": "baselines.scripted.libero:plan_actions"}
+SCRIPTS = {"libero": "baselines.scripted.libero:plan_actions",
+           "robocasa_gr1": "baselines.scripted.gr1:plan_actions"}
 
 
 class Scripted(Policy):
     """Runs the script of the suite's simulator; when it has ended, the suite's hold action follows."""
 
     def __init__(self, suite: Suite):
-        made_for = tuple(name for name in suite_names() if name.startswith("libero"))
+        made_for = tuple(name for name in suite_names() if load_suite(name).interpreter in SCRIPTS)
         self.spec = PolicySpec("scripted", privileged=True, suites=made_for)
         self._kind = suite.interpreter
-        self._hold = np.array([suite.hold_action], dtype=np.float32)
+        self._suite = suite
         self._scripts: dict[str, Iterator[np.ndarray]] = {}
 
     def load(self) -> None:
@@ -43,4 +44,6 @@ class Scripted(Policy):
         if key not in self._scripts:
             self._scripts[key] = self._plan(observation.simulator)
         action = next(self._scripts[key], None)
-        return self._hold if action is None else np.asarray(action, dtype=np.float32)[None]
+        if action is None:
+            return self._suite.hold(observation)[None]
+        return np.asarray(action, dtype=np.float32)[None]

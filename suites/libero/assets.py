@@ -47,7 +47,7 @@ XML_FILES = {
 FLAT = ("articulated_objects", "scenes")
 
 
-def resolve(suite: Suite, choice: str, tasks: list[int], python: Path) -> Assets:
+def resolve(suite: Suite, choice: str, scenes: str, tasks: list[int], python: Path) -> Assets:
     """See `evalkit.assets.resolve_assets`. A folder given by path or by EVALKIT_LIBERO_ASSETS is never replaced."""
     if choice == "stand-in":
         return stand_in(suite, tasks, python)
