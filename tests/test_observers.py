@@ -48,6 +48,22 @@ def test_views_stand_side_by_side():
     assert np.array_equal(video.frames[1][:, 32:], video.frames[1][:, :32] + 1)
 
 
+def test_a_video_of_chosen_views():
+    """Only the views asked for are in the frame; a lower one stands in the middle of black."""
+    class HighView(ToyEnv):
+        def observe(self):
+            seen = super().observe()
+            seen.views.update({"high": np.full((48, 40, 3), 9, np.uint8)} if seen.views else {})
+            return seen
+
+    alone, both = VideoRecorder(20.0, ["high"]), VideoRecorder(20.0, ["high", "top"])
+    for video in (alone, both):
+        watch(video, 2, env=toy_env(UNREACHABLE, kind=HighView))
+    assert [frame.shape for frame in alone.frames] == [(48, 40, 3)] * 2
+    assert [frame.shape for frame in both.frames] == [(48, 72, 3)] * 2
+    assert not both.frames[0][:8, 40:].any() and not both.frames[0][40:, 40:].any() and both.frames[0][8:40, 40:].any()
+
+
 def test_video_plays_in_a_browser(tmp_path):
     """H.264, yuv420p, index before the data, the right size and rate, and every frame that was kept."""
     video = VideoRecorder(20.0)

@@ -123,6 +123,22 @@ def test_chunk_end_rule(speeds, chunk, max_steps, expected):
     assert record.outcome == ("success" if record.chunk_end else "failure")
 
 
+@pytest.mark.parametrize("rule", ["any_step", "chunk_end"])
+@pytest.mark.parametrize("speeds, chunk, expected", [
+    # any_step, chunk_end, final, first success, first successful chunk end
+    (THROUGH, 3, (True, True, False, 6, 6)),
+    (THROUGH, 4, (True, False, False, 6, None)),
+    (STOP_INSIDE, 4, (True, True, True, 6, 8)),
+    ([], 4, (False, False, False, None, None)),
+])
+def test_full_horizon_decides_every_variant(rule, speeds, chunk, expected):
+    """Under the full horizon no success ends the episode, the last step is known, and the rule's outcome is the same."""
+    record = run_episode(toy_env(NEAR, rule), Drive(speeds, chunk), toy_episode(NEAR), full_horizon=True)
+    assert (record.any_step, record.chunk_end, record.final, record.first_success_step, record.chunk_end_step) == expected
+    assert record.steps == 40
+    assert record.outcome == ("success" if expected[rule == "chunk_end"] else "failure")
+
+
 def test_record_names_its_episode():
     """Id, seed, instruction and hashes of the first and last state are in the record."""
     env, episode = toy_env(FAR), toy_episode(FAR, index=4)

@@ -13,8 +13,8 @@ from evalkit.episode import Episode
 from evalkit.evaluate import evaluate
 from evalkit.plan import make_plan
 from evalkit.records import Record, Run
-from evalkit.suite import EnvOptions
-from evalkit.workers import EpisodeQueue, Job, Worker
+from evalkit.suite import EnvOptions, ProcessNeeds
+from evalkit.workers import EpisodeQueue, Job, Worker, WorkerPool
 from tests.helpers import evalkit, lines, planned_ids
 
 
@@ -143,6 +143,33 @@ def test_run_json_says_what_was_run(random_runs):
     assert {"python", "ray", "numpy"} <= set(info["versions"]) and info["hardware"]["cores"] >= 1
     assert "revision" in info["git"]
     assert {record.fingerprint for record in run.records().values()} == {info["fingerprints"]["toy"]["hash"]}
+
+
+@pytest.mark.parametrize("needs, most, tasks", [
+    (ProcessNeeds(0.1, resets=2), 2, 2), (ProcessNeeds(0.1, one_task=True), 4, 1), (ProcessNeeds(0.1), 9, 3),
+])
+def test_workers_are_replaced_when_worn(tmp_path, needs, most, tasks):
+    """A process serves as many episodes, and as many tasks, as its suite's needs allow; records stay complete."""
+    job = Job("tests.faulty_policies:LeavesItsProcess", {"folder": str(tmp_path)}, EnvOptions())
+    planned = [episode for task in range(3) for episode in episodes(task, 3, max_steps=2)]
+    with WorkerPool(job, ["toy"], 1, needs=needs) as pool:
+        results = list(pool.run(planned))
+    assert sorted(result.record.id for result in results) == planned_ids([0, 1, 2], 3)
+    served = {}
+    for path in tmp_path.iterdir():
+        served.setdefault(path.read_text(), []).append(path.name.split("-")[1])
+    assert max(len(names) for names in served.values()) <= most
+    assert max(len(set(names)) for names in served.values()) <= tasks
+    assert (len(served) == 1) == (needs == ProcessNeeds(0.1))
+
+
+def test_workers_are_admitted_by_memory(tmp_path, capsys):
+    """A pool that memory cannot hold is made smaller, with a notice, and still measures everything."""
+    job = Job("noop", {}, EnvOptions())
+    with WorkerPool(job, ["toy"], 3, needs=ProcessNeeds(memory_gb=10_000)) as pool:
+        assert pool.size == 1
+        assert len(list(pool.run(episodes(0, 2, max_steps=2)))) == 2
+    assert "memory admits 0 of 3 workers (10000 GiB each)" in capsys.readouterr().err
 
 
 FAULTS = {"raise_once": "toy/00/001", "kill_once": "toy/01/001", "raise_always": "toy/00/002",
