@@ -3,22 +3,24 @@
 PYTHON   ?= python3
 VENV     := .venv
 EVALKIT  := $(VENV)/bin/evalkit
-SUITE    ?= libero
+SUITES   ?= libero robocasa_gr1
 POLICY   ?= scripted
 EPISODES ?= 2
 ASSETS   ?= auto
+SCENES   ?= auto
 
 # Nothing may wait for an answer.
 export PIP_NO_INPUT := 1
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help setup eval test lint test-fast test-libero test-end-to-end bench libero-tables clean
+.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-end-to-end bench bench-gr1 libero-tables clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(VENV)/.ready  ## Environments and the OpenGL library; seconds when they are there
 	@$(EVALKIT) env create libero >/dev/null
+	@$(EVALKIT) env create robocasa_gr1 >/dev/null
 	@$(EVALKIT) doctor --fix || echo "notice: this machine cannot render; policies without cameras still run"
 
 $(VENV)/.ready: pyproject.toml
@@ -29,25 +31,36 @@ $(VENV)/.ready: pyproject.toml
 	@$(VENV)/bin/python -m uv pip install --quiet --python $(VENV)/bin/python -e '.[test]'
 	@touch $@
 
-eval: setup  ## The main job: the LIBERO suites with the scripted baseline (SUITE= POLICY= EPISODES= ASSETS=)
-	$(EVALKIT) run --suite $(SUITE) --policy $(POLICY) --episodes $(EPISODES) --assets $(ASSETS)
+eval: setup  ## The main job: both benchmarks, scripted baseline (SUITES= POLICY= EPISODES= ASSETS= SCENES=)
+	@status=0; for suite in $(SUITES); do \
+	  $(EVALKIT) run --suite $$suite --policy $(POLICY) --episodes $(EPISODES) --assets $(ASSETS) \
+	    --scenes $(SCENES) || status=$$?; \
+	done; exit $$status
 
-test: setup lint test-fast test-libero test-end-to-end  ## All tests, simulators included
+test: setup lint test-fast test-libero test-gr1 test-end-to-end  ## All tests, simulators included
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
 
 test-fast: $(VENV)/.ready  ## No simulator
-	$(VENV)/bin/python -m pytest tests --ignore=tests/libero -m "not end_to_end" -q -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest tests --ignore=tests/libero --ignore=tests/robocasa_gr1 -m "not end_to_end" \
+	  -q -n 2 --dist loadfile
 
 test-libero: setup  ## Inside LIBERO's interpreter, two processes
 	LP_NUM_THREADS=1 $(EVALKIT) env run libero -m pytest tests/libero -q -n 2 --dist worksteal -p no:cacheprovider
 
+test-gr1: setup  ## Inside RoboCasa-GR1's interpreter; upstream's scenes too where EVALKIT_ROBOCASA_SRC names its code
+	LP_NUM_THREADS=1 $(EVALKIT) env run robocasa_gr1 -m pytest tests/robocasa_gr1 -q -n 2 --dist worksteal \
+	  -p no:cacheprovider
+
 test-end-to-end: setup  ## The command line with real simulators in Ray workers
-	$(VENV)/bin/python -m pytest tests --ignore=tests/libero -m end_to_end -q
+	$(VENV)/bin/python -m pytest tests --ignore=tests/libero --ignore=tests/robocasa_gr1 -m end_to_end -q
 
 bench: setup  ## Speed against the bare simulator loop; writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.libero
+
+bench-gr1: setup  ## Costs of RoboCasa-GR1's resets, steps, pictures and episodes; writes results/benchmarks/
+	$(VENV)/bin/python -m benchmarks.robocasa_gr1
 
 libero-tables: setup  ## Recompute LIBERO's tasks.csv and fixtures.npz (half an hour); ASSETS_FOLDER=real assets
 	$(EVALKIT) env run libero -m suites.libero.fixtures --assets $(ASSETS_FOLDER)
