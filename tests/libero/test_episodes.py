@@ -39,8 +39,8 @@ def episode_of(suite: str, task: int, index: int, seed: int = 7) -> Episode:
 
 @pytest.mark.parametrize(("suite", "task"), PAPER_TASKS)
 def test_reference_equals_the_sequential_script(suite, task, pack, make_env):
-    """`reference` gives the first episodes the scenes of a plain loop over upstream's own environment: seed 7 once, then
-    one reset an episode. Taken in reverse order, on one environment."""
+    """`reference` gives the first episodes the scenes of a plain loop over upstream's own environment: seed 7 once,
+    then one reset an episode. Taken in reverse order, on one environment."""
     script = make_upstream_env(suite, load_suite(suite).tasks[task].name, views=())
     script.seed(7)
     expected = []
