@@ -135,7 +135,8 @@ def _list_suites() -> None:
     for name in registry.suite_names():
         suite = registry.load_suite(name)
         print(f"{name:16} {len(suite.tasks):3} tasks x {suite.episodes_per_task} episodes, {suite.max_steps} steps, "
-              f"views {', '.join(suite.views)}; seed policies {', '.join(suite.seed_policies)}")
+              f"views {', '.join(suite.all_views)}; scenes {', '.join(suite.scenes)}; "
+              f"seed policies {', '.join(suite.seed_policies)}")
     for name, members in registry.suite_groups().items():
         print(f"{name:16} group: {', '.join(members)}")
 

@@ -41,7 +41,9 @@ class ActionSpec:
         return np.concatenate([np.asarray(groups[name]) for name in self.groups], axis=-1)
 
     def check(self, chunk: np.ndarray) -> None:
-        """Raise ValueError unless `chunk` is a finite (T, D) array with T >= 1."""
+        """Raise ValueError unless `chunk` is a finite real (T, D) array with T >= 1."""
+        if chunk.dtype.kind not in "fiu":
+            raise ValueError(f"action chunk has dtype {chunk.dtype}, expected real numbers")
         if chunk.ndim != 2 or chunk.shape[0] == 0 or chunk.shape[1] != self.size:
             raise ValueError(f"action chunk has shape {chunk.shape}, expected (T, {self.size}) with T >= 1")
         if not np.isfinite(chunk).all():

@@ -132,9 +132,10 @@ def test_chunk_end_rule(speeds, chunk, max_steps, expected):
     ([], 4, (False, False, False, None, None)),
 ])
 def test_full_horizon_decides_every_variant(rule, speeds, chunk, expected):
-    """Under the full horizon no success ends the episode, the last step is known, and the rule's outcome is the same."""
+    """Under the full horizon no success ends the episode and the last step is known; the rule's outcome is the same."""
     record = run_episode(toy_env(NEAR, rule), Drive(speeds, chunk), toy_episode(NEAR), full_horizon=True)
-    assert (record.any_step, record.chunk_end, record.final, record.first_success_step, record.chunk_end_step) == expected
+    assert (record.any_step, record.chunk_end, record.final, record.first_success_step,
+            record.chunk_end_step) == expected
     assert record.steps == 40
     assert record.outcome == ("success" if expected[rule == "chunk_end"] else "failure")
 

@@ -43,6 +43,14 @@ def test_check_refuses_other_shapes(chunk):
     assert str(chunk.shape) in str(caught.value) and "(T, 4)" in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", [object, str, complex, bool])
+def test_check_refuses_other_dtypes(kind):
+    """Only real numbers are joint targets or deltas; integers are."""
+    with pytest.raises(ValueError, match="dtype"):
+        ARM.check(np.zeros((3, 4)).astype(kind))
+    ARM.check(np.zeros((3, 4), dtype=int))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_check_refuses_what_is_not_finite(value):
     """One NaN or infinity anywhere in a chunk is refused."""

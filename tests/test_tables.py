@@ -126,7 +126,7 @@ def test_title_says_what_was_measured(run):
 
 @pytest.mark.parametrize("kind, warning", [
     ("real", None), ("stand-in", "stand-in assets: not comparable with published results"),
-    ("altered", "altered visuals"),
+    ("altered", "altered visuals"), ("built-in", "built-in scenes: not comparable with published results"),
 ])
 @pytest.mark.parametrize("form", ["terminal", "markdown", "latex"])
 def test_assets_are_named_in_the_title(tmp_path, kind, warning, form):
