@@ -216,8 +216,8 @@ def tip_container(simulation: Simulation) -> None:
 
 UNDONE = {True: (lift_object, tip_container), False: (lift_object, open_door)}
 
-CHECKS = {"contract": contract, "as_upstream": as_upstream, "same_without_views": same_without_views, "scenes": scenes_of, "camera": camera,
-          "predicate": predicate}
+CHECKS = {"contract": contract, "as_upstream": as_upstream, "same_without_views": same_without_views,
+          "scenes": scenes_of, "camera": camera, "predicate": predicate}
 
 if __name__ == "__main__":
     name, kind, assets, number, *more = sys.argv[1:]
