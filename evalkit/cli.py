@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from evalkit import cli_results, environments, registry
 from evalkit import config as configs
-from evalkit import environments, registry
 from evalkit.errors import InputError, unknown
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -21,6 +21,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
                        "Start with:  evalkit run --suite libero --policy scripted --episodes 2 --assets auto")
 env_app = typer.Typer(no_args_is_help=True, help="The suites' Python environments: list, create, remove.")
 app.add_typer(env_app, name="env")
+cli_results.add_to(app)
 
 Suite = Annotated[str, typer.Option("--suite", "-s", help="Suites or groups, comma-separated: libero_goal, libero.")]
 PolicyName = Annotated[str, typer.Option("--policy", "-p", help="A policy's name, or package.module:Class.")]
@@ -77,7 +78,7 @@ def run(suite: Suite = None, policy: PolicyName = None, policy_option: Options =
     from evalkit import tables  # late: pandas and scipy take seconds, wrong input should not wait for them
 
     print(f"{tables.render(finished, 'terminal')}\nrun folder: {finished.folder}")
-    raise typer.Exit(_status(finished))
+    raise typer.Exit(cli_results.status(finished))
 
 
 @app.command()
@@ -104,21 +105,6 @@ def plan(suite: Suite = None, policy: PolicyName = None, policy_option: Options 
     Console().print(grid)
     print(f"{len(planned)} episodes, at most {planned_steps(planned)} control steps; first {planned[0].id}, "
           f"last {planned[-1].id}")
-
-
-@app.command()
-def table(run: Annotated[Path, typer.Argument(help="A run's folder.")],
-          form: Annotated[str, typer.Option("--format", "-f", help="terminal, markdown, csv or latex.")] = "terminal",
-          ) -> None:
-    """Print a run's table: successes/n, rate, 95 % interval, errors, mean steps. Status 1 if it is incomplete."""
-    from evalkit import tables
-    from evalkit.records import Run
-
-    if form not in tables.FORMATS:
-        raise unknown("table format", form, tables.FORMATS)
-    opened = Run(run)
-    print(tables.render(opened, form), end="")
-    raise typer.Exit(_status(opened))
 
 
 @app.command("list")
@@ -231,16 +217,6 @@ def _options(pairs: list[str] | None) -> dict[str, Any] | None:
             raise InputError(f"--policy-option takes KEY=VALUE, got {pair!r}")
         options[key] = yaml.safe_load(value)
     return options
-
-
-def _status(finished) -> int:
-    from evalkit.records import missing
-
-    absent = missing(finished.info["planned"], finished.records())
-    if absent:
-        print(f"{len(absent)} of {len(finished.info['planned'])} planned episodes have no measurement "
-              f"(first: {absent[0]})", file=sys.stderr)
-    return 1 if absent else 0
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from evalkit.policy import Policy
 from evalkit.specs import PolicySpec
 from evalkit.suite import Observation, Suite
 
-
 #: Radians around the present joint position, where the suite's actions have no range.
 SPREAD = 0.2
 

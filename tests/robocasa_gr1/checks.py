@@ -168,7 +168,7 @@ def put_into_goal(simulation: Simulation) -> None:
             region = data.geom(scene.container.region)
             floor = region.xpos - [0, 0, simulation.model.geom(scene.container.region).size[2] - 0.003]
         else:
-            floor = data.body(scene.container.body).xpos + [0, 0, scene.container.bottom + 0.015]
+            floor = data.body(scene.container.body).xpos + np.array([0, 0, scene.container.bottom + 0.015])
         place(simulation, thing.body, floor - [0, 0, thing.bottom], turned)
         return
     data.joint(scene.fixture.joint).qpos[0] = 0
@@ -178,7 +178,7 @@ def put_into_goal(simulation: Simulation) -> None:
     if thing.top - thing.bottom < up[2] - corner[2]:
         place(simulation, thing.body, centre - [0, 0, thing.bottom - 0.01], (1, 0, 0, 0))
     else:  # too tall to stand: lying on its side
-        place(simulation, thing.body, centre + [0, 0, max(thing.half) + 0.01], (np.sqrt(0.5), np.sqrt(0.5), 0, 0))
+        place(simulation, thing.body, centre + np.array([0, 0, max(thing.half) + 0.01]), (np.sqrt(0.5), np.sqrt(0.5), 0, 0))
 
 
 def place(simulation: Simulation, body: str, position: np.ndarray, quaternion: np.ndarray) -> None:

@@ -24,8 +24,8 @@ from suites.robocasa_gr1.simulation import Fixture
 from suites.robocasa_gr1.suite import EGO_FRAME, Row
 
 #: Physics of upstream's tasks (robosuite's base.xml and macros.py; what that leaves out are MuJoCo's defaults), but for
-#: the flag that `empty_document` adds: without it mujoco 3.2.6 gives horizontal contacts to a flat cylinder on a thin wide
-#: box, and cans slide off trays by themselves (measured: 85 slides in 150 resets without, none with it).
+#: the flag that `empty_document` adds: without it mujoco 3.2.6 gives horizontal contacts to a flat cylinder on a thin
+#: wide box, and cans slide off trays by themselves (measured: 85 slides in 150 resets without, none with it).
 OPTION = {"timestep": "0.002", "integrator": "Euler", "solver": "Newton", "iterations": "100", "cone": "elliptic",
           "impratio": "20", "density": "1.2", "viscosity": "0.00002"}
 

@@ -1,0 +1,140 @@
+"""A printable table: fields with marks and footnotes, for a terminal, as markdown, LaTeX or CSV."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+
+import pandas as pd
+
+from evalkit.errors import unknown
+
+FORMATS = ("terminal", "markdown", "csv", "latex")
+
+#: Marks of a field: the best, and what cannot be told from it.
+BEST, TIED = "best", "tied"
+
+#: Widest line of the notes below a table, in characters.
+NOTE_WIDTH = 120
+
+#: What prints a character that LaTeX reads as a command or prints as something else.
+LATEX = str.maketrans({**{character: f"\\{character}" for character in "&%$#_{}"}, "\\": "\\textbackslash{}",
+                       "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}",
+                       ">": "\\textgreater{}", "|": "\\textbar{}", '"': "''"})
+
+
+@dataclass(frozen=True)
+class Field:
+    """One printed field; mark: `BEST`, `TIED` or nothing; note: number of its footnote, 0 for none."""
+
+    text: str
+    mark: str = ""
+    note: int = 0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table ready to be printed, and its raw numbers for CSV (`data`).
+
+    header: lines, each one text a column; texts: columns that hold words, the others hold numbers. rules: numbers of
+    rows that a line follows. notes: a note that begins with ``[1]`` is the footnote of that number; ``{best}`` and
+    ``{tied}`` stand for how a form shows these marks.
+    """
+
+    name: str
+    caption: str
+    header: list[list[str]]
+    rows: list[list[Field]]
+    notes: list[str]
+    data: pd.DataFrame
+    texts: frozenset[int] = frozenset({0})
+    rules: frozenset[int] = frozenset()
+
+
+def render(table: Grid, form: str) -> str:
+    """`table` in one of `FORMATS`; the same bytes for the same table. LaTeX needs the package booktabs."""
+    if form not in FORMATS:
+        raise unknown("table format", form, FORMATS)
+    if form == "csv":
+        return table.data.to_csv(index=False, lineterminator="\n")
+    return {"terminal": _terminal, "markdown": _markdown, "latex": _latex}[form](table)
+
+
+def _terminal(table: Grid) -> str:
+    """Plain text outside a terminal. In a narrow one fields wrap; nothing is cut."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else 1000)
+    shown = Table(title=Text(table.name), title_justify="left", title_style="bold", header_style="bold",
+                  box=box.SIMPLE_HEAD, padding=(0, 1 if console.width > 96 else 0))
+    for place, lines in enumerate(zip(*table.header)):
+        shown.add_column(Text("\n".join(lines)), justify="left" if place in table.texts else "right",
+                         overflow="fold")
+    for number, row in enumerate(table.rows, start=1):
+        shown.add_row(*(Text(_plain(item)) for item in row), end_section=number in table.rules)
+    width = min(console.width, NOTE_WIDTH)
+    with console.capture() as capture:
+        console.print(shown)
+        for note in _notes(table.notes, "*", "="):
+            console.print(Text(note), width=width)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def _plain(item: Field) -> str:
+    mark = {BEST: "*", TIED: "=", "": ""}[item.mark]
+    return f"{item.text}{mark}" + (f" [{item.note}]" if item.note else "")
+
+
+def _notes(notes: list[str], best: str, tied: str) -> list[str]:
+    return [note.replace("{best}", best).replace("{tied}", tied) for note in notes]
+
+
+def _markdown(table: Grid) -> str:
+    styles = {BEST: "**{}**", TIED: "_{}_", "": "{}"}
+
+    def written(item: Field) -> str:
+        text = styles[item.mark].format(item.text.replace("|", "\\|"))
+        return text + (f" [{item.note}]" if item.note else "")
+
+    header = ["<br>".join(part.replace("|", "\\|") for part in lines if part) for lines in zip(*table.header)]
+    rows = [[written(item) for item in row] for row in table.rows]
+    widths = [max(map(len, column)) for column in zip(header, *rows)]
+    rule = ["-" * width if place in table.texts else f"{'-' * (width - 1)}:" for place, width in enumerate(widths)]
+    lines = [" | ".join(text.ljust(width) if place in table.texts else text.rjust(width)
+                        for place, (text, width) in enumerate(zip(row, widths))) for row in (header, rule, *rows)]
+    grid = "\n".join(f"| {line} |" for line in lines)
+    return "\n\n".join([f"### {table.name}", grid, *_notes(table.notes, "**bold**", "_italic_")]) + "\n"
+
+
+def _latex(table: Grid) -> str:
+    styles = {BEST: "\\textbf{%s}", TIED: "\\underline{%s}", "": "%s"}
+
+    def written(item: Field) -> str:
+        note = f"\\textsuperscript{{{item.note}}}" if item.note else ""
+        return styles[item.mark] % _escape(item.text) + note
+
+    body = []
+    for number, row in enumerate(table.rows, start=1):
+        body.append(" & ".join(map(written, row)) + " \\\\")
+        if number in table.rules:
+            body.append("\\midrule")
+    header = [" & ".join(map(_escape, line)) + " \\\\" for line in table.header]
+    notes = _notes(table.notes, "@best@", "@tied@")
+    notes = [re.sub(r"^\[(\d+)\]", r"\\textsuperscript{\1}", _escape(note)) + "\\par" for note in notes]
+    notes = [note.replace("@best@", "\\textbf{bold}").replace("@tied@", "\\underline{underlined}") for note in notes]
+    columns = "".join("l" if place in table.texts else "r" for place in range(len(table.header[0])))
+    return "\n".join([
+        "\\begin{table}[t]", "\\centering", f"\\caption{{{_escape(table.caption)}}}",
+        f"\\label{{tab:{re.sub('[^a-z0-9]+', '-', table.name.lower().removeprefix('table: '))}}}", "\\small",
+        "\\setlength{\\tabcolsep}{4pt}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule", *header, "\\midrule", *body,
+        "\\bottomrule", "\\end{tabular}", "\\par\\medskip", "\\begin{minipage}{\\linewidth}\\footnotesize", *notes,
+        "\\end{minipage}", "\\end{table}", ""])
+
+
+def _escape(text: str) -> str:
+    """`text` for LaTeX; a hyphen before a number and after a space or bracket is a minus."""
+    return re.sub(r"(^|[\s\[(])-(?=\d)", r"\1$-$", text.translate(LATEX))
