@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from evalkit.assets import WARNINGS
+from evalkit.frames import checked
 from evalkit.records import ERROR, FAILURE, SUCCESS, Record, Run
 from evalkit.registry import load_suite
 from evalkit.stats import mean_rate, mean_rate_interval, wilson
@@ -26,11 +27,11 @@ def task_table(run: Run) -> pd.DataFrame:
 
     Columns: suite, task, name, successes, n, rate, low, high, errors, missing, mean_steps. n counts measured episodes;
     rate, low and high are fractions (95 % Wilson), NaN where undefined. An average over fewer tasks than planned is
-    NaN.
+    NaN. Raises InputError when the run's files do not hold together.
     """
-    planned = pd.DataFrame([episode.split("/") for episode in run.info["planned"]], columns=["suite", "task", "index"])
-    planned["id"], planned["task"] = run.info["planned"], planned["task"].astype(int)
-    records = run.records()
+    info, records = checked(run)
+    planned = pd.DataFrame([episode.split("/") for episode in info["planned"]], columns=["suite", "task", "index"])
+    planned["id"], planned["task"] = info["planned"], planned["task"].astype(int)
     planned["outcome"] = [records[episode].outcome if episode in records else "missing" for episode in planned["id"]]
     planned["steps"] = [records[episode].steps if is_measured(records, episode) else math.nan
                         for episode in planned["id"]]
