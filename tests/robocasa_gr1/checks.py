@@ -178,7 +178,8 @@ def put_into_goal(simulation: Simulation) -> None:
     if thing.top - thing.bottom < up[2] - corner[2]:
         place(simulation, thing.body, centre - [0, 0, thing.bottom - 0.01], (1, 0, 0, 0))
     else:  # too tall to stand: lying on its side
-        place(simulation, thing.body, centre + np.array([0, 0, max(thing.half) + 0.01]), (np.sqrt(0.5), np.sqrt(0.5), 0, 0))
+        centre[2] += max(thing.half) + 0.01
+        place(simulation, thing.body, centre, (np.sqrt(0.5), np.sqrt(0.5), 0, 0))
 
 
 def place(simulation: Simulation, body: str, position: np.ndarray, quaternion: np.ndarray) -> None:
