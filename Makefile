@@ -13,7 +13,7 @@ SCENES   ?= auto
 export PIP_NO_INPUT := 1
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-end-to-end bench bench-gr1 libero-tables clean
+.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-end-to-end bench bench-gr1 browser libero-tables clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,7 +42,14 @@ test: setup lint test-fast test-libero test-gr1 test-end-to-end  ## All tests, s
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
 
-test-fast: $(VENV)/.ready  ## No simulator
+# Debian's Chromium, for the tests that open the report.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	  test $$(id -u) = 0 && command -v apt-get >/dev/null && echo "installing chromium (for the report's tests)" && \
+	  apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >/dev/null 2>&1 \
+	  || echo "notice: no Chromium here: the tests that open the report in a browser are skipped"
+
+test-fast: $(VENV)/.ready browser  ## No simulator
 	$(VENV)/bin/python -m pytest tests --ignore=tests/libero --ignore=tests/robocasa_gr1 -m "not end_to_end" \
 	  -q -n 2 --dist loadfile
 

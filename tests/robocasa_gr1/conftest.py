@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from evalkit.gl import choose_gl, select_gl
 from evalkit.paths import PROJECT
 
 if importlib.util.find_spec("robosuite") is None or importlib.util.find_spec("libero") is not None:
     collect_ignore_glob = ["test_*.py"]
+else:
+    select_gl(choose_gl().name)  # before any test file imports mujoco, which picks its backend then
 
 
 @pytest.fixture(scope="session")
