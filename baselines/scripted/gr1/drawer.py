@@ -91,6 +91,6 @@ class StowInDrawer(Stow):
         yield from self.body.move(side, pose)
         beyond = self.shut_front() + BEYOND - KNUCKLES - start[1]
         yield from self.body.move(side, pose.moved(y=beyond), until=self.is_shut)
-        yield from self.body.hold(10, until=self.world.succeeded)
+        yield from self.keep_pressing()
         yield from self.body.move(side, pose)
         yield from self.tuck(side)

@@ -35,7 +35,7 @@ def sweep_door(script: Stow, side: str, lever: float) -> Actions:
         if script.fixture.door() < 0.001:
             break
         yield from body.move(side, door.fist(angle, PRESS), steps=1)
-    yield from body.hold(15, until=script.world.succeeded)
+    yield from script.keep_pressing()
     yield from body.move(side, door.fist(0.0, APART))
     yield from script.tuck(side)
 

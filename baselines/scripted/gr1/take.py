@@ -18,7 +18,7 @@ from .world import UP, Box, World
 SPREAD = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 1.7])
 CLOSED = np.array([1.57, 1.57, 1.57, 1.57, 1.2, 1.74])
 FIST = np.array([1.57, 1.57, 1.57, 1.57, 1.2, 0.0])
-CLOSE_STEPS, GENTLE_CLOSE_STEPS, OPEN_STEPS = 18, 30, 14
+CLOSE_STEPS, GENTLE_CLOSE_STEPS, OPEN_STEPS, PRESS_STEPS = 18, 30, 14, 15
 
 # Room between palm and object while a hand comes down beside it.
 GAP = 0.02
@@ -157,6 +157,12 @@ class Stow:
     def is_shut(self) -> bool:
         """Whether the door is where the predicate wants it, or the predicate holds."""
         return self.fixture.door() < SHUT
+
+    def keep_pressing(self) -> Actions:
+        """Give the door time to come to rest, then stay there as long as the task is done."""
+        yield from self.body.hold(PRESS_STEPS, until=self.world.succeeded)
+        while self.world.succeeded():
+            yield from self.body.hold(1)
 
     # -- phases
 
