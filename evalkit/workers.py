@@ -308,7 +308,7 @@ def start_ray(address: str | None, size: int) -> None:
 
     common = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address is None:  # "local": without it ray would join whatever cluster RAY_ADDRESS or a `ray start` names
-        ray.init(address="local", num_cpus=size, include_dashboard=False, object_store_memory=256 * 2**20, **common)
+        _init_local(num_cpus=size, include_dashboard=False, object_store_memory=256 * 2**20, **common)
         return
     try:
         _check_listening(address)
@@ -321,6 +321,18 @@ def start_ray(address: str | None, size: int) -> None:
         ray.shutdown()
         raise InputError(f"{size} workers asked for, the cluster at {address!r} has {cores} CPUs; "
                          f"pass --workers {cores} or fewer")
+
+
+def _init_local(**options: Any) -> None:
+    """Start a cluster of this machine alone; once more if a busy machine was too slow for Ray's own start limits."""
+    import ray
+
+    try:
+        ray.init(address="local", **options)
+    except (RuntimeError, ConnectionError, TimeoutError) as error:
+        print(f"notice: Ray did not start ({error}); trying once more", file=sys.stderr)
+        ray.shutdown()
+        ray.init(address="local", **options)
 
 
 def _check_listening(address: str) -> None:

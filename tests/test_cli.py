@@ -226,6 +226,7 @@ def interrupt(folder: Path, more: int, stop: signal.Signals, group: bool = False
     try:
         while len(written()) < target and process.poll() is None:
             time.sleep(0.02)
+        assert process.poll() is None, f"ended by itself with {process.returncode}:\n{process.stderr.read()}"
         (os.killpg if group else os.kill)(process.pid, stop)
         return process.wait(120), process.stderr.read() if stop != signal.SIGKILL else "", written()
     finally:
