@@ -219,9 +219,14 @@ def _options(pairs: list[str] | None) -> dict[str, Any] | None:
     return options
 
 
+def _interrupt(*_: object) -> None:
+    """What Ctrl-C does; also where SIGINT is ignored, as in a job that a shell has put into the background."""
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Entry point: wrong input ends with its message alone and status 2."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.path.insert(0, os.getcwd())  # the user's own policies; `python -m` does it, the installed script does not
     try:
         app()

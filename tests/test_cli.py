@@ -222,7 +222,8 @@ def interrupt(folder: Path, more: int, stop: signal.Signals, group: bool = False
 
     target = len(written()) + more
     process = subprocess.Popen(command(*SLOW), cwd=folder, env=environment(), stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+                               stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     try:
         while len(written()) < target and process.poll() is None:
             time.sleep(0.02)
