@@ -14,7 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-import mujoco
 import numpy as np
 from tqdm import tqdm
 
@@ -74,6 +73,8 @@ def actions(env: RoboCasaGR1Env, policy: Random, count: int) -> list[np.ndarray]
 
 def bare_steps(env: RoboCasaGR1Env) -> None:
     """The physics of one control step and nothing else, on the state as it is."""
+    import mujoco  # late: it picks its GL backend when it is imported
+
     for _ in range(25):
         mujoco.mj_step(env.simulator.model, env.simulator.data)
 
