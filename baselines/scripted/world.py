@@ -12,6 +12,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from .geometry import OrientedBox, Pose, solid_geoms, subtree
+
 GRIP_SITE = "gripper0_grip_site"
 FINGER_JOINTS = ("gripper0_finger_joint1", "gripper0_finger_joint2")
 SHOULDER_JOINT = "robot0_joint2"
@@ -21,30 +23,8 @@ VERTICAL = np.array([0.0, 0.0, 1.0])
 
 
 @dataclass(frozen=True)
-class Pose:
-    """A position (3,) in metres and a rotation matrix (3, 3), both in the world frame."""
-
-    position: np.ndarray
-    rotation: np.ndarray
-
-    def at(self, position: np.ndarray) -> Pose:
-        """The same orientation at another position."""
-        return Pose(np.asarray(position, dtype=float), self.rotation)
-
-
-@dataclass(frozen=True)
-class Box:
-    """An oriented box around one collision geom: centre (3,), rotation (3, 3), half sizes (3,)."""
-
-    center: np.ndarray
-    rotation: np.ndarray
-    half: np.ndarray
-
-    def points(self, spacing: float) -> np.ndarray:
-        """Grid points over the box, corners included, at most `spacing` metres apart; shape (n, 3)."""
-        axes = [np.linspace(-h, h, 2 + int(2 * h / spacing)) for h in self.half]
-        local = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-        return local @ self.rotation.T + self.center
+class Box(OrientedBox):
+    """A box around one collision geom."""
 
     def extent(self, direction: np.ndarray) -> float:
         """How far the box reaches along a unit vector, from the world's origin."""
@@ -145,31 +125,13 @@ class World:
 
     # -- shapes
 
-    def subtree(self, root: int) -> set[int]:
-        """A body and all bodies below it."""
-        bodies = {root}
-        for body in range(root + 1, self.model.nbody):
-            if int(self.model.body_parentid[body]) in bodies:
-                bodies.add(body)
-        return bodies
-
     def boxes_of_bodies(self, bodies: set[int]) -> list[Box]:
         """Boxes around the collision geoms of some bodies."""
-        return [
-            self._geom_box(geom)
-            for geom in range(self.model.ngeom)
-            if int(self.model.geom_bodyid[geom]) in bodies
-            and (self.model.geom_contype[geom] or self.model.geom_conaffinity[geom])
-        ]
-
-    def _geom_box(self, geom: int) -> Box:
-        rotation = self.data.geom_xmat[geom].reshape(3, 3).copy()
-        bounds = self.model.geom_aabb[geom]
-        return Box(self.data.geom_xpos[geom] + rotation @ bounds[:3], rotation, bounds[3:].copy())
+        return [Box.around(self.model, self.data, geom) for geom in solid_geoms(self.model, bodies)]
 
     def boxes(self, name: str) -> list[Box]:
         """Boxes around the collision geoms of an object or fixture."""
-        return self.boxes_of_bodies(self.subtree(self.env.obj_body_id[name]))
+        return self.boxes_of_bodies(subtree(self.model, self.env.obj_body_id[name]))
 
     def points(self, name: str, spacing: float) -> np.ndarray:
         """Points (n, 3) of an object's or fixture's collision shape, at most `spacing` metres apart."""
@@ -233,12 +195,12 @@ class World:
 
     def fixed_boxes(self, region: str) -> list[Box]:
         """Boxes of what a region is part of, its hinged doors aside."""
-        bodies = self.subtree(self.env.obj_body_id[self.region_owner(region)])
+        bodies = subtree(self.model, self.env.obj_body_id[self.region_owner(region)])
         hinged = mujoco.mjtJoint.mjJNT_HINGE
         for index in range(self.model.njnt):
             body = int(self.model.jnt_bodyid[index])
             if self.model.jnt_type[index] == hinged and body in bodies:
-                bodies = bodies - self.subtree(body)
+                bodies = bodies - subtree(self.model, body)
         return self.boxes_of_bodies(bodies)
 
     def side_entry(self, target: str) -> np.ndarray | None:
@@ -298,7 +260,7 @@ class World:
         if self.is_region(name):
             bodies = {int(self.model.site_bodyid[self._site_id(name)])}
         else:
-            bodies = self.subtree(self.env.obj_body_id[name])
+            bodies = subtree(self.model, self.env.obj_body_id[name])
         kinds = (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE)
         return [
             self._joint(index)

@@ -7,11 +7,12 @@ arm 7, right arm 7, left hand 6, right hand 6, waist 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import mujoco
 import numpy as np
+
+from baselines.scripted.geometry import Pose
 
 SIDES = ("left", "right")
 OTHER = {"left": "right", "right": "left"}
@@ -43,22 +44,6 @@ MEAN_METRES, MEAN_RADIANS, PARK_STEP = 0.022, 0.09, 0.08
 SHORTEST = 5
 
 Actions = Iterator[np.ndarray]
-
-
-@dataclass(frozen=True)
-class Pose:
-    """A position (3,) in metres and a rotation matrix (3, 3), both in the world frame."""
-
-    position: np.ndarray
-    rotation: np.ndarray
-
-    def at(self, position: np.ndarray) -> Pose:
-        """The same orientation at another position."""
-        return Pose(np.asarray(position, dtype=float), self.rotation)
-
-    def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Pose:
-        """The same orientation, shifted."""
-        return self.at(self.position + np.array([x, y, z]))
 
 
 def rotation_vector(rotation: np.ndarray) -> np.ndarray:

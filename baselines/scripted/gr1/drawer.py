@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from baselines.scripted.geometry import subtree
+
 from .arm import Actions, Pose
 from .take import AHEAD, FIST, KNUCKLES, Hold, Stow, turned_hand
 from .world import Box
@@ -60,7 +62,7 @@ class StowInDrawer(Stow):
 
     def door_boxes(self) -> list[Box]:
         """Boxes around the parts that move with the drawer."""
-        return self.world.boxes_of_bodies(self.world.subtree(self.fixture.door_body))
+        return self.world.boxes_of_bodies(subtree(self.world.model, self.fixture.door_body))
 
     def rim(self) -> float:
         """Height of the drawer's front."""

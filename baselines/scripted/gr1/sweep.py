@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from baselines.scripted.geometry import subtree
+
 from .arm import Actions, Pose
 from .take import FIST, turned_hand
 
@@ -46,7 +48,7 @@ class Door:
     def __init__(self, script: Stow, side: str, lever: float) -> None:
         self.fixture, self.side, self.lever = script.fixture, side, lever
         self.hinge = self.fixture.anchor()
-        boxes = script.world.boxes_of_bodies(script.world.subtree(self.fixture.door_body))
+        boxes = script.world.boxes_of_bodies(subtree(script.world.model, self.fixture.door_body))
         along = self.along(self.angle())
         self.width = max(float((box.center - self.hinge) @ along) + box.reach(along) for box in boxes)
         out = self.out(self.angle())

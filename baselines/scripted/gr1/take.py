@@ -6,6 +6,7 @@ task's predicate holds.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +114,7 @@ class Fixture:
         return bool((np.abs((point - box.center) @ box.rotation) < box.half).all())
 
 
-class Stow:
+class Stow(ABC):
     """The script of one episode: bring the object into the fixture, then shut it."""
 
     def __init__(self, simulation: Any) -> None:
@@ -146,13 +147,13 @@ class Stow:
         """Origin (3,) of the object."""
         return self.world.position(self.world.obj)
 
+    @abstractmethod
     def attempt(self) -> Actions:
         """Take the object, put it in, step back."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shut(self) -> Actions:
         """Shut the fixture with a hand and step back."""
-        raise NotImplementedError
 
     def is_shut(self) -> bool:
         """Whether the door is where the predicate wants it, or the predicate holds."""

@@ -11,18 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from baselines.scripted.geometry import OrientedBox, solid_geoms, subtree
+
 TABLE_TOP = 0.92
 WAIST_JOINT = "robot0_torso_waist_yaw"
 UP = np.array([0.0, 0.0, 1.0])
 
 
 @dataclass(frozen=True)
-class Box:
-    """An oriented box: centre (3,), rotation (3, 3), half sizes (3,)."""
-
-    center: np.ndarray
-    rotation: np.ndarray
-    half: np.ndarray
+class Box(OrientedBox):
+    """A box around a thing or one of its geoms."""
 
     def reach(self, direction: np.ndarray) -> float:
         """How far the box reaches from its centre along a unit vector."""
@@ -37,12 +35,6 @@ class Box:
     def bottom(self) -> float:
         """Height of the lowest point."""
         return float(self.center[2]) - self.reach(UP)
-
-    def points(self, spacing: float) -> np.ndarray:
-        """Grid points (n, 3) over the box, corners included, at most `spacing` apart."""
-        axes = [np.linspace(-half, half, 2 + int(2 * half / spacing)) for half in self.half]
-        local = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-        return local @ self.rotation.T + self.center
 
     def tops_above(self, spots: np.ndarray) -> np.ndarray:
         """Heights (n,) at which vertical lines through spots (n, 2) leave the box; -inf where they miss it."""
@@ -82,30 +74,15 @@ class World:
 
     def boxes(self, item: Any) -> list[Box]:
         """Boxes around the collision geoms of an item."""
-        return self.boxes_of_bodies(self.subtree(self.model.body(item.body).id))
-
-    def subtree(self, root: int) -> set[int]:
-        """Ids of a body and all bodies below it."""
-        bodies = {root}
-        for body in range(root + 1, self.model.nbody):
-            if int(self.model.body_parentid[body]) in bodies:
-                bodies.add(body)
-        return bodies
+        return self.boxes_of_bodies(subtree(self.model, self.model.body(item.body).id))
 
     def boxes_of_bodies(self, bodies: set[int]) -> list[Box]:
         """Boxes around the collision geoms of bodies, given by their ids."""
-        solid = (self.model.geom_contype != 0) | (self.model.geom_conaffinity != 0)
-        chosen = np.flatnonzero(solid & np.isin(self.model.geom_bodyid, list(bodies)))
-        return [self._geom_box(int(geom)) for geom in chosen]
+        return [Box.around(self.model, self.data, geom) for geom in solid_geoms(self.model, bodies)]
 
     def geom_box(self, name: str) -> Box:
         """Box around a geom, whether or not it collides."""
-        return self._geom_box(self.model.geom(name).id)
-
-    def _geom_box(self, geom: int) -> Box:
-        rotation = self.data.geom_xmat[geom].reshape(3, 3).copy()
-        bounds = self.model.geom_aabb[geom]
-        return Box(self.data.geom_xpos[geom] + rotation @ bounds[:3], rotation, bounds[3:].copy())
+        return Box.around(self.model, self.data, self.model.geom(name).id)
 
     # -- what is in the way
 
