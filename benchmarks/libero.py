@@ -7,19 +7,16 @@ results/benchmarks/libero-<date>-<node>.json and .md. One GL thread a process.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+from benchmarks.measured import in_interpreter, write
 from evalkit.assets import resolve_assets
-from evalkit.environments import PROCESS_VARIABLES, ensure_environment, find_environment
+from evalkit.environments import ensure_environment, find_environment
 from evalkit.episode import Episode
-from evalkit.paths import PROJECT
 from evalkit.registry import load_suite
 from evalkit.suite import EnvOptions
 from evalkit.workers import Job, WorkerPool
@@ -27,13 +24,7 @@ from evalkit.workers import Job, WorkerPool
 #: (d): episodes of 96 steps over every task of one suite.
 SUITE, STEPS, EPISODES = "libero_spatial", 96, 4
 
-
-def in_interpreter(python: Path, *arguments: str) -> object:
-    """The JSON that benchmarks.libero_bare prints last."""
-    done = subprocess.run([str(python), "-m", "benchmarks.libero_bare", *arguments], cwd=PROJECT, check=True,
-                          stdout=subprocess.PIPE, text=True,
-                          env={**os.environ, **PROCESS_VARIABLES, "LP_NUM_THREADS": "1"})
-    return json.loads(done.stdout.strip().splitlines()[-1])
+BARE = "benchmarks.libero_bare"
 
 
 def steps_per_second(python: Path, assets: Path, workers: int, chunk: int) -> float:
@@ -81,21 +72,18 @@ def main() -> None:
     suite = load_suite(SUITE)
     python = ensure_environment(find_environment(suite.interpreter))
     assets = resolve_assets(suite, "auto", list(range(10)), python)
-    found = in_interpreter(python, "steps", str(assets.folder))
+    found = in_interpreter(python, BARE, "steps", str(assets.folder))
     cores = os.cpu_count() or 1
     os.environ["LP_NUM_THREADS"] = "1"
     found |= {
         "date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "cores": cores, "assets": assets.kind,
         "workers": {str(size): steps_per_second(python, assets.folder, size, chunk=8) for size in sorted({1, cores})},
-        "memory": {"cameras": in_interpreter(python, "memory", str(assets.folder)),
-                   "blind": in_interpreter(python, "memory", str(assets.folder), "blind")},
+        "memory": {"cameras": in_interpreter(python, BARE, "memory", str(assets.folder)),
+                   "blind": in_interpreter(python, BARE, "memory", str(assets.folder), "blind")},
     }
     overheads = [task[name] for task in found["tasks"].values() for name in task if "overhead" in name]
     found["median_overhead"] = statistics.median(overheads)
-    path = PROJECT / "results" / "benchmarks" / f"libero-{found['date']}-{cores}cores"
-    path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    path.with_suffix(".md").write_text(report(found))
-    print(report(found), file=sys.stdout)
+    write("libero", found, report(found))
 
 
 if __name__ == "__main__":

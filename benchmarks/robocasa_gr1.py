@@ -6,19 +6,17 @@ results/benchmarks/robocasa_gr1-<date>-<cores>cores.json and .md. One process at
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import subprocess
 import time
 from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.measured import in_interpreter, write
 from evalkit.assets import resolve_assets
-from evalkit.environments import PROCESS_VARIABLES, ensure_environment, find_environment
+from evalkit.environments import ensure_environment, find_environment
 from evalkit.errors import InputError
-from evalkit.paths import PROJECT
 from evalkit.registry import load_suite
 
 SUITE = load_suite("robocasa_gr1")
@@ -28,13 +26,10 @@ TASKS = ("FromTrayToPlate", "FromTrayToTieredshelf", "CanToDrawerClose", "MilkTo
          "BottleToCabinetClose")
 
 
-def in_interpreter(python: Path, what: str, scenes: str, folder: Path, short: str) -> dict:
-    """The JSON that benchmarks.robocasa_gr1_env prints last."""
+def measure(python: Path, what: str, scenes: str, folder: Path, short: str) -> dict:
+    """What benchmarks.robocasa_gr1_env finds for one task."""
     task = next(task.index for task in SUITE.tasks if task.short == short)
-    done = subprocess.run([str(python), "-m", "benchmarks.robocasa_gr1_env", what, scenes, str(folder), str(task)],
-                          cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True,
-                          env={**os.environ, **PROCESS_VARIABLES, "LP_NUM_THREADS": "1"})
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return in_interpreter(python, "benchmarks.robocasa_gr1_env", what, scenes, str(folder), str(task))
 
 
 def available_scenes(python: Path) -> dict[str, Path]:
@@ -77,15 +72,12 @@ def main() -> None:
     for kind, folder in scenes.items():
         found["costs"][kind] = {}
         for task in TASKS:
-            measured = in_interpreter(python, "costs", kind, folder, task)
+            measured = measure(python, "costs", kind, folder, task)
             found["costs"][kind][task], found["described"] = measured["found"], measured["described"]
             bar.update()
-        found["memory"][kind] = in_interpreter(python, "memory", kind, folder, TASKS[0])["found"]
+        found["memory"][kind] = measure(python, "memory", kind, folder, TASKS[0])["found"]
         bar.update()
-    path = PROJECT / "results" / "benchmarks" / f"robocasa_gr1-{found['date']}-{cores}cores"
-    path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    path.with_suffix(".md").write_text(report(found))
-    print(report(found))
+    write("robocasa_gr1", found, report(found))
 
 
 if __name__ == "__main__":

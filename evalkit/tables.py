@@ -15,7 +15,6 @@ from evalkit.records import ERROR, FAILURE, SUCCESS, Record, Run
 from evalkit.registry import load_suite
 from evalkit.stats import mean_rate, mean_rate_interval, wilson
 
-FORMATS = ("terminal", "markdown", "csv", "latex")
 AVERAGE = "average"
 
 #: What "success" means, by the suite's rule; named in every title.
