@@ -26,10 +26,11 @@ def add_to(app: typer.Typer) -> None:
 def table(run: RunFolder, form: Form = "terminal") -> None:
     """Print a run's table: successes/n, rate, 95 % interval, errors, mean steps. Status 1 if it is incomplete."""
     from evalkit import tables as tables_
+    from evalkit.grid import FORMATS
     from evalkit.records import Run
 
-    if form not in tables_.FORMATS:
-        raise unknown("table format", form, tables_.FORMATS)
+    if form not in FORMATS:
+        raise unknown("table format", form, FORMATS)
     opened = Run(run)
     print(tables_.render(opened, form), end="")
     raise typer.Exit(status(opened))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from evalkit.environments import environment_names, find_environment, python_version, ray_version
+from evalkit.environments import find_environment, python_version, ray_version, suite_environments
 from evalkit.paths import PROJECT, cache_folder
 
 #: Debian's packages for EGL with software rendering; PyOpenGL needs libgl1 for glGetError.
@@ -19,7 +19,7 @@ def check(fix: bool) -> bool:
     """Print one line a finding; True if everything that was checked works. `fix` may install the GL library."""
     print(f"python {python_version()}, ray {ray_version()}, {os.cpu_count()} cores, cache {cache_folder()}")
     results = []
-    for name in environment_names():
+    for name in suite_environments():
         environment = find_environment(name)
         if not environment.ready:
             print(f"environment {name}: not built (evalkit env create {name})")

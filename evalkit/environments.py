@@ -1,4 +1,4 @@
-"""One Python environment for each suite (and native baseline), built once by `uv` and kept under a key of its pins."""
+"""One Python environment for each suite and native baseline, built once by `uv` and kept under a key of its pins."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from filelock import FileLock
 
 from evalkit.errors import InputError, unknown
 from evalkit.paths import cache_folder
-from evalkit.registry import load_suite, suite_names
+from evalkit.policy import DRIVER
+from evalkit.registry import load_suite, policy_class, policy_names, suite_names
 
 WORKER_REQUIREMENTS = Path(__file__).with_name("worker-requirements.txt")
 #: Environment variables of every simulator process; they must be set before numpy is loaded.
@@ -30,6 +32,9 @@ PROCESS_VARIABLES = {
     "PYTHONHASHSEED": "0",
 }
 
+#: PyTorch's own index of CPU builds; asked only where pip's configured places have none.
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
 _READY = "evalkit.json"  # written last: a folder without it is an unfinished build
 
 
@@ -41,9 +46,16 @@ class Environment:
     requirements: Path
 
     @property
+    def torch(self) -> str | None:
+        """The version of torch it pins, if any."""
+        match = re.search(r"^torch==([\w.]+)", self.requirements.read_text(), re.MULTILINE)
+        return match and match[1]
+
+    @property
     def key(self) -> str:
-        """Differs when Python's minor version, Ray or any pin differs."""
+        """Differs when Python's minor version, Ray, any pin or the kind of torch differs."""
         parts = [python_version(), ray_version(), self.requirements.read_text(), WORKER_REQUIREMENTS.read_text()]
+        parts += [torch_build()] if self.torch else []
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
 
     @property
@@ -72,17 +84,36 @@ def ray_version() -> str:
     return importlib.metadata.version("ray")
 
 
-def environment_names() -> list[str]:
+def suite_environments() -> list[str]:
     """Names of the environments that the registered suites run in."""
     return list(dict.fromkeys(suite.interpreter for suite in map(load_suite, suite_names()) if suite.interpreter))
 
 
+def _declared() -> dict[str, Path]:
+    """Environment names and their pins: suites first, then policies."""
+    owners = [*map(load_suite, suite_names()), *map(policy_class, policy_names())]
+    return {owner.interpreter: owner.requirements for owner in owners if owner.interpreter not in ("", DRIVER)}
+
+
+def environment_names() -> list[str]:
+    """Names of all environments."""
+    return list(_declared())
+
+
 def find_environment(name: str) -> Environment:
     """The Environment called `name`. Raises InputError."""
-    for suite in map(load_suite, suite_names()):
-        if suite.interpreter == name:
-            return Environment(name, suite.requirements)
-    raise unknown("environment", name, environment_names())
+    declared = _declared()
+    if name not in declared:
+        raise unknown("environment", name, declared)
+    return Environment(name, declared[name])
+
+
+def torch_build() -> str:
+    """``cuda`` or ``cpu``: EVALKIT_TORCH, or what fits this machine. Raises InputError on another value."""
+    chosen = os.environ.get("EVALKIT_TORCH") or ("cuda" if Path("/proc/driver/nvidia/version").exists() else "cpu")
+    if chosen not in ("cuda", "cpu"):
+        raise InputError(f"EVALKIT_TORCH is {chosen!r}; allowed: cpu, cuda (unset: what fits this machine)")
+    return chosen
 
 
 def ensure_environment(environment: Environment) -> Path:
@@ -101,10 +132,33 @@ def ensure_environment(environment: Environment) -> Path:
 def _build(environment: Environment) -> None:
     _uv("venv", "--python", sys.executable, str(environment.folder))
     install = ("pip", "install", "--python", str(environment.python))
+    if environment.torch and torch_build() == "cuda":
+        _uv(*install, f"torch=={environment.torch}")
+    elif environment.torch:
+        _install_cpu_torch(environment)
     _uv(*install, "--no-deps", "-r", str(environment.requirements))
     _uv(*install, "-r", str(WORKER_REQUIREMENTS), f"ray=={ray_version()}", "-c", str(environment.requirements))
     info = {"name": environment.name, "python": sys.version.split()[0], "ray": ray_version()}
     (environment.folder / _READY).write_text(json.dumps(info) + "\n")
+
+
+def _install_cpu_torch(environment: Environment) -> None:
+    """torch's CPU build, from where pip is configured to look (find-links, indexes) or from PyTorch's own index.
+
+    By pip, since uv does not read pip's configuration. The local version ``+cpu`` never matches a CUDA build.
+    """
+    wanted = f"torch=={environment.torch}+cpu"
+    command = [sys.executable, "-m", "pip", "--quiet", "--python", str(environment.python), "install", "--no-deps",
+               wanted]
+    for further in ([], ["--extra-index-url", TORCH_CPU_INDEX, "--retries", "1", "--timeout", "20"]):
+        done = subprocess.run([*command, *further], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              check=False)
+        if done.returncode == 0:
+            return
+    raise InputError(f"no CPU build {wanted} for Python {python_version()}: neither where pip looks nor at "
+                     f"{TORCH_CPU_INDEX}:\n{done.stderr.strip()[-600:]}\n"
+                     "Point PIP_FIND_LINKS at a folder that holds the wheel, or set EVALKIT_TORCH=cuda to take the "
+                     "CUDA build (several GB).")
 
 
 def _uv(*arguments: str) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from evalkit.episode import stable_seed
 from evalkit.errors import InputError, unknown
 from evalkit.policy import Policy
 from evalkit.suite import Suite
@@ -57,21 +61,55 @@ def expand_suites(names: list[str]) -> list[str]:
     return list(dict.fromkeys(expanded))
 
 
-def make_policy(name: str, suite: Suite, options: dict[str, Any]) -> Policy:
-    """A light (not loaded) policy for `suite`: a registered name, or ``package.module:Class`` of the user's own.
+def policy_class(name: str) -> type[Policy]:
+    """The class of a registered policy, or of the user's own: ``path/to/file.py:Class``, ``package.module:Class``.
 
-    Raises InputError on an unknown name or option.
+    Raises InputError when there is none.
     """
     policies = importlib.import_module("baselines").POLICIES
     if name not in policies and ":" not in name:
         raise unknown("policy", name, policies)
+    path = policies.get(name, name)
     try:
-        policy_class = load_object(policies.get(name, name))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"cannot import policy {name!r}: {error}\nIt must be importable from this folder as "
-                         "package.module:Class") from error
-    allowed = [key for key in inspect.signature(policy_class).parameters if key != "suite"]
-    for key in options:
-        if key not in allowed:
-            raise unknown(f"option of policy {name!r}", key, allowed)
-    return policy_class(suite, **options)
+        found = load_from_file(path) if path.partition(":")[0].endswith(".py") else load_object(path)
+    except (ImportError, AttributeError, ValueError, OSError, SyntaxError) as error:
+        raise InputError(f"cannot import policy {name!r}: {error}\nIt is path/to/file.py:Class, or "
+                         "package.module:Class importable from this folder") from error
+    if not (inspect.isclass(found) and issubclass(found, Policy)):
+        raise InputError(f"{name!r} is not a policy: it must be a class derived from evalkit.Policy")
+    return found
+
+
+def load_from_file(path: str) -> Any:
+    """The object that ``path/to/file.py:name`` points to; the file is imported once a process."""
+    file, _, name = path.partition(":")
+    full = Path(file).resolve()
+    module_name = f"evalkit_user_{stable_seed(full):x}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, full)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[module_name]
+            raise
+    return getattr(sys.modules[module_name], name)
+
+
+def absolute_policy(name: str) -> str:
+    """`name` as a process in another folder understands it."""
+    file, separator, item = name.partition(":")
+    return f"{Path(file).resolve()}{separator}{item}" if file.endswith(".py") else name
+
+
+def make_policy(name: str, suite: Suite, options: dict[str, Any]) -> Policy:
+    """A light (not loaded) policy for `suite`, see `policy_class`. Raises InputError on an unknown name or option."""
+    found = policy_class(name)
+    parameters = inspect.signature(found).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        allowed = [key for key in parameters if key != "suite"]
+        for key in options:
+            if key not in allowed:
+                raise unknown(f"option of policy {name!r}", key, allowed)
+    return found(suite, **options)

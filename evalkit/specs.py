@@ -59,6 +59,7 @@ class PolicySpec:
     chunk_length, executed_steps: actions returned by one query, and how many of them are executed.
     privileged: reads the simulator itself (`Observation.simulator`); scripted baselines only.
     suites: suites it is made for; empty means every suite.
+    stateful: keeps something between the queries of an episode, so that an attempt ends with its process.
     """
 
     name: str
@@ -69,6 +70,7 @@ class PolicySpec:
     executed_steps: int = 1
     privileged: bool = False
     suites: tuple[str, ...] = ()
+    stateful: bool = False
 
 
 def check_policy_fits(policy: PolicySpec, suite) -> None:

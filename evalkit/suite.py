@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.episode import Episode
+from evalkit.episode import Episode, stable_seed
 from evalkit.specs import ActionSpec
 
 
@@ -127,6 +127,7 @@ class Observation:
     views: name -> RGB uint8 (H, W, 3) as the suite's camera gives it; empty if the step was not looked at.
     state: name -> float64 array, raw units. step: policy steps taken so far in the episode.
     simulator: the suite's own simulator handle, only for a policy whose spec is privileged.
+    seed: seed of this query's randomness; None: it follows from episode and step.
     """
 
     views: Mapping[str, np.ndarray]
@@ -135,6 +136,16 @@ class Observation:
     episode: Episode
     step: int
     simulator: Any = None
+    seed: int | None = None
+
+    @property
+    def query_seed(self) -> int:
+        """63-bit seed of whatever is random in the answer to this observation; what a request carries over a wire."""
+        return stable_seed(self.episode.id, self.episode.seed, "query", self.step) if self.seed is None else self.seed
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """A random generator that depends on `query_seed` and `purpose` alone."""
+        return np.random.default_rng(stable_seed(self.query_seed, purpose))
 
 
 class Env(ABC):

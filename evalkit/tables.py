@@ -87,7 +87,7 @@ def title(run: Run) -> str:
 
 
 def render(run: Run, form: str) -> str:
-    """The table of `run` in one of `FORMATS`. CSV holds raw numbers, the others are for reading."""
+    """The table of `run` in one of `grid.FORMATS`. CSV holds raw numbers, the others are for reading."""
     table = task_table(run)
     if form == "csv":
         return table.to_csv(index=False)
