@@ -5,4 +5,8 @@ POLICIES = {
     "random": "baselines.random:Random",
     "noop": "baselines.noop:Noop",
     "replay": "baselines.replay:Replay",
+    "dit4dit": "baselines.dit4dit:DiT4DiT",
+    "qwen3dit": "baselines.qwen3dit:Qwen3DiT",
+    "remote": "baselines.remote:Remote",
+    "lerobot": "baselines.lerobot:LeRobot",
 }

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from evalkit import cli_results, environments, registry
+from evalkit import cli_results, environments, presets, registry
 from evalkit import config as configs
 from evalkit.errors import InputError, unknown
+from evalkit.records import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -24,7 +25,8 @@ app.add_typer(env_app, name="env")
 cli_results.add_to(app)
 
 Suite = Annotated[str, typer.Option("--suite", "-s", help="Suites or groups, comma-separated: libero_goal, libero.")]
-PolicyName = Annotated[str, typer.Option("--policy", "-p", help="A policy's name, or package.module:Class.")]
+PolicyName = Annotated[str, typer.Option("--policy", "-p", help="A policy's name, or your own: path/to/file.py:Class, "
+                                                                "package.module:Class (or a function).")]
 Options = Annotated[list[str], typer.Option("--policy-option", "-o", metavar="KEY=VALUE",
                                             help="Option of the policy; may be repeated.")]
 Tasks = Annotated[str, typer.Option(help="Task indices: 0,3 or 0-4; or names. Default: all.")]
@@ -41,48 +43,73 @@ FullHorizon = Annotated[bool, typer.Option("--full-horizon", help="Never end an 
 VideoCamera = Annotated[str, typer.Option(help="Views in a video, comma-separated, e.g. scene (RoboCasa-GR1: seen "
                                                "from the side). Default: the views that policies get.")]
 Video = Annotated[str, typer.Option(help="none, failures, all, or a number of episodes a task. Default: none.")]
-Workers = Annotated[int, typer.Option(help="Simulator processes. Default: one a core.")]
+Workers = Annotated[int, typer.Option(help="Simulator processes. Default: one a core, and more while cores wait for "
+                                           "the policy.")]
+Checkpoint = Annotated[str, typer.Option(help="Checkpoint of the policy, a folder or file: short for "
+                                              "-o checkpoint=PATH.")]
+Preset = Annotated[str, typer.Option(help="A paper's protocol, e.g. dit4dit-paper/libero; other flags win, with a "
+                                          "notice. See `evalkit list presets`.")]
 Out = Annotated[str, typer.Option(help="Run folder. Default: results/runs/<suite>-<policy>-<digest of the config>.")]
 ConfigFile = Annotated[Path, typer.Option("--config", help="YAML file with these flags as keys; flags win.")]
 
 
 @app.command()
-def run(suite: Suite = None, policy: PolicyName = None, policy_option: Options = None, tasks: Tasks = None,
+def run(suite: Suite = None, policy: PolicyName = None, checkpoint: Checkpoint = None, preset: Preset = None,
+        policy_option: Options = None, tasks: Tasks = None,
         episodes: Episodes = None, seed_policy: SeedPolicy = None, seed: Seed = None, assets: AssetsChoice = None,
         scenes: Scenes = None, full_horizon: FullHorizon = None, video: Video = None,
         video_camera: VideoCamera = None,
         record_actions: Annotated[bool, typer.Option("--record-actions", help="Keep executed actions, for the "
                                                                               "replay policy.")] = None,
         workers: Workers = None,
+        policy_replicas: Annotated[int, typer.Option(help="Processes of a native policy. Default: one a GPU, else "
+                                                          "one.")] = None,
+        policy_gpus: Annotated[float, typer.Option(help="GPUs of each replica, e.g. 0.5. Default: 1 if there are "
+                                                        "any.")] = None,
+        policy_batch: Annotated[int, typer.Option(help="Observations in a batch at most. Default: measured.")] = None,
+        policy_wait: Annotated[float, typer.Option(help="Seconds that a batch waits to fill. Default: "
+                                                        "measured.")] = None,
+        policy_timeout: Annotated[float, typer.Option(help="Seconds after which a replica that keeps a batch is "
+                                                           "replaced. Default: 600.")] = None,
         ray_address: Annotated[str, typer.Option(help="Ray cluster to use instead of this machine.")] = None,
         retries: Annotated[int, typer.Option(help="Further attempts after a crash. Default: 2.")] = None,
         timeout: Annotated[float, typer.Option(help="Seconds for one episode. Default: 1800.")] = None,
+        max_errors: Annotated[int, typer.Option(help="Stop after so many episodes in a row that end in errors (0: "
+                                                     "never). Default: 10.")] = None,
         out: Out = None, config: ConfigFile = None) -> None:
     """Evaluate a policy: roll out, record, print the table. The same command again continues the run.
 
-    Example:  evalkit run -s libero_goal -p scripted --episodes 5 --video failures
-    """
-    from evalkit.evaluate import evaluate
+    Examples:  evalkit run -s libero_goal -p scripted --episodes 5 --video failures
 
-    resolved = _resolve(config, suites=suite, policy=policy, policy_options=_options(policy_option), tasks=tasks,
-                        episodes=episodes, seed_policy=seed_policy, seed=seed, assets=assets, scenes=scenes,
-                        full_horizon=full_horizon, video=video, video_camera=video_camera,
-                        record_actions=record_actions, workers=workers, ray_address=ray_address, retries=retries,
-                        timeout=timeout, out=out)
+    evalkit run --preset dit4dit-paper/libero --checkpoint DIR
+    """
+    from evalkit.evaluation import measure
+
+    resolved = _resolve(config, preset, suites=suite, policy=policy, tasks=tasks,
+                        policy_options=_options(policy_option, checkpoint), episodes=episodes,
+                        seed_policy=seed_policy, seed=seed, assets=assets, scenes=scenes, full_horizon=full_horizon,
+                        video=video, video_camera=video_camera, record_actions=record_actions, workers=workers,
+                        policy_replicas=policy_replicas, policy_gpus=policy_gpus, policy_batch=policy_batch,
+                        policy_wait=policy_wait, policy_timeout=policy_timeout, ray_address=ray_address,
+                        retries=retries, timeout=timeout, max_errors=max_errors, out=out)
     try:
-        finished = evaluate(resolved)
+        finished = measure(resolved)
     except KeyboardInterrupt:
         print("\ninterrupted: every finished episode is recorded. Repeat the same command to continue.",
               file=sys.stderr)
         raise typer.Exit(130) from None
     from evalkit import tables  # late: pandas and scipy take seconds, wrong input should not wait for them
 
-    print(f"{tables.render(finished, 'terminal')}\nrun folder: {finished.folder}")
+    print(tables.render(finished, "terminal"))
+    if preset:
+        print(_beside_published(finished, preset))
+    print(f"run folder: {finished.folder}")
     raise typer.Exit(cli_results.status(finished))
 
 
 @app.command()
-def plan(suite: Suite = None, policy: PolicyName = None, policy_option: Options = None, tasks: Tasks = None,
+def plan(suite: Suite = None, policy: PolicyName = None, checkpoint: Checkpoint = None, preset: Preset = None,
+         policy_option: Options = None, tasks: Tasks = None,
          episodes: Episodes = None, seed_policy: SeedPolicy = None, seed: Seed = None, assets: AssetsChoice = None,
          scenes: Scenes = None, full_horizon: FullHorizon = None, video: Video = None,
          video_camera: VideoCamera = None, workers: Workers = None, out: Out = None, config: ConfigFile = None) -> None:
@@ -90,16 +117,18 @@ def plan(suite: Suite = None, policy: PolicyName = None, policy_option: Options 
     from rich.console import Console
     from rich.table import Table
 
-    from evalkit.evaluate import check_policies, planned_rows
+    from evalkit.evaluation import check_policies, planned_rows
     from evalkit.plan import make_plan, planned_steps
 
-    resolved = _resolve(config, suites=suite, policy=policy, policy_options=_options(policy_option), tasks=tasks,
-                        episodes=episodes, seed_policy=seed_policy, seed=seed, assets=assets, scenes=scenes,
-                        full_horizon=full_horizon, video=video, video_camera=video_camera, workers=workers, out=out)
+    resolved = _resolve(config, preset, suites=suite, policy=policy, tasks=tasks,
+                        policy_options=_options(policy_option, checkpoint), episodes=episodes,
+                        seed_policy=seed_policy, seed=seed, assets=assets, scenes=scenes, full_horizon=full_horizon,
+                        video=video, video_camera=video_camera, workers=workers, out=out)
     planned = make_plan(resolved)
     check_policies(resolved, planned)
     grid = Table("suite", "task", "instruction", "episodes", "steps at most",
-                 title=f"policy {resolved.policy}, seed policy {resolved.seed_policy}, {resolved.workers} workers")
+                 title=f"policy {resolved.policy}, seed policy {resolved.seed_policy}, "
+                       f"{resolved.workers or f'{os.cpu_count()} or more'} workers")
     for row in planned_rows(planned):
         grid.add_row(*map(str, row))
     Console().print(grid)
@@ -108,10 +137,11 @@ def plan(suite: Suite = None, policy: PolicyName = None, policy_option: Options 
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="suites, policies or tasks.")],
+def list_(what: Annotated[str, typer.Argument(help="suites, policies, tasks or presets.")],
           suite: Annotated[str, typer.Option("--suite", "-s", help="For tasks: of which suites.")] = "libero") -> None:
-    """List suites, policies, or the tasks of a suite."""
-    listings = {"suites": _list_suites, "policies": _list_policies, "tasks": lambda: _list_tasks(suite)}
+    """List suites, policies, presets, or the tasks of a suite."""
+    listings = {"suites": _list_suites, "policies": _list_policies, "tasks": lambda: _list_tasks(suite),
+                "presets": _list_presets}
     if what not in listings:
         raise unknown("listing", what, listings)
     listings[what]()
@@ -130,6 +160,11 @@ def _list_suites() -> None:
 def _list_policies() -> None:
     for name in registry.policy_names():
         print(f"{name:12} {registry.policy_summary(name)}")
+
+
+def _list_presets() -> None:
+    for preset in presets.PRESETS.values():
+        print(f"{preset.name:28} {preset.summary}")
 
 
 def _list_tasks(names: str) -> None:
@@ -197,20 +232,30 @@ def doctor(fix: Annotated[bool, typer.Option("--fix", help="Install the OpenGL l
     raise typer.Exit(0 if check(fix) else 1)
 
 
-def _resolve(config_file: Path | None, **flags: Any) -> configs.RunConfig:
+def _resolve(config_file: Path | None, preset: str | None, **flags: Any) -> configs.RunConfig:
     values = configs.load_yaml(config_file) if config_file else {}
     values |= {key: value for key, value in flags.items() if value is not None}
-    values.setdefault("workers", os.cpu_count() or 1)
+    if preset:
+        values = presets.with_preset(preset, values)
     return configs.make_config(values)
 
 
-def _options(pairs: list[str] | None) -> dict[str, Any] | None:
+def _beside_published(finished: Run, preset: str) -> str:
+    """The paper's table with the run in it, held against the preset's published result."""
+    from evalkit import grid, paper
+
+    found = presets.find_preset(preset)
+    tables = paper.tables([finished], references=paper.find_references([found.reference]))
+    return grid.render(tables[found.benchmark], "terminal")
+
+
+def _options(pairs: list[str] | None, checkpoint: str | None) -> dict[str, Any] | None:
     """``key=value`` pairs; values are read as YAML scalars, so that numbers are numbers."""
     import yaml
 
+    options = {"checkpoint": checkpoint} if checkpoint is not None else {}
     if not pairs:
-        return None
-    options = {}
+        return options or None
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator:

@@ -26,6 +26,9 @@ TYPES = {
     "policy": (str, "text"), "policy_options": (Mapping, "`key: value` pairs"), "seed": (int, "a whole number"),
     "assets": (str, "text"), "scenes": (str, "text"), "full_horizon": (bool, "true or false"),
     "record_actions": (bool, "true or false"), "workers": (int, "a whole number"),
+    "policy_replicas": (int, "a whole number"), "policy_gpus": ((int, float), "a number"),
+    "policy_batch": (int, "a whole number"), "policy_wait": ((int, float), "seconds"),
+    "policy_timeout": ((int, float), "seconds"), "max_errors": (int, "a whole number"),
     "ray_address": (str, "text"), "retries": (int, "a whole number"), "timeout": ((int, float), "a number"),
     "out": (str, "text"),
 }
@@ -39,8 +42,14 @@ class RunConfig:
     seed: the base seed; 7 in the paper's script. assets: real, stand-in, auto or a folder. scenes: upstream, builtin
     or auto, as far as the suites have them. full_horizon: no episode ends before its last step.
     video: none, failures, all, or a number of episodes a task. video_camera: views in a video, None for the suite's.
+    workers: simulator processes; None: one a core, and more while cores wait for a policy that acts elsewhere.
     timeout: wall-clock seconds for one episode.
-    retries: further attempts after an exception, a dead worker or a timeout.
+    retries: further attempts after an exception, a dead worker or a timeout. max_errors: episodes in a row that may
+    end in errors before the run stops (0: no limit).
+    For policies that act in processes of their own: policy_replicas (None: one a GPU, else one), policy_gpus of each
+    (None: 1 if there are any), policy_batch and policy_wait (observations in a batch, seconds to wait for more; None:
+    measured when the policy has been loaded), policy_timeout (seconds after which a replica that keeps a batch is
+    killed).
     """
 
     suites: tuple[str, ...]
@@ -56,7 +65,13 @@ class RunConfig:
     video: str = "none"
     video_camera: tuple[str, ...] | None = None
     record_actions: bool = False
-    workers: int = 1
+    workers: int | None = None
+    policy_replicas: int | None = None
+    policy_gpus: float | None = None
+    policy_batch: int | None = None
+    policy_wait: float | None = None
+    policy_timeout: float = 600.0
+    max_errors: int = 10
     ray_address: str | None = None
     retries: int = 2
     timeout: float = 1800.0
@@ -211,12 +226,17 @@ def _video(value: Any) -> str:
 
 
 def _check_numbers(config: RunConfig) -> None:
-    if config.workers < 1:
-        raise InputError(f"workers is {config.workers}; at least 1 is needed (default: one a core)")
+    for key in ("workers", "policy_replicas", "policy_batch"):
+        if getattr(config, key) is not None and getattr(config, key) < 1:
+            raise InputError(f"{key} is {getattr(config, key)}; at least 1 is needed (default: chosen by evalkit)")
+    for key in ("policy_gpus", "policy_wait", "max_errors"):
+        if getattr(config, key) is not None and getattr(config, key) < 0:
+            raise InputError(f"{key} is {getattr(config, key)}; allowed: 0 or more")
     if config.retries < 0:
         raise InputError(f"retries is {config.retries}; allowed: 0 or more")
-    if config.timeout <= 0:
-        raise InputError(f"timeout is {config.timeout} seconds; it must be positive")
+    for key in ("timeout", "policy_timeout"):
+        if getattr(config, key) <= 0:
+            raise InputError(f"{key} is {getattr(config, key)} seconds; it must be positive")
     if not 0 <= config.seed < 2**32:
         raise InputError(f"seed is {config.seed}; allowed: 0 to {2**32 - 1} (numpy's range)")
     if config.seed_policy == "reference" and config.seed != 7:

@@ -147,9 +147,9 @@ def _install_cpu_torch(environment: Environment) -> None:
 
     By pip, since uv does not read pip's configuration. The local version ``+cpu`` never matches a CUDA build.
     """
+    _uv("pip", "install", "--python", str(environment.python), "pip")
     wanted = f"torch=={environment.torch}+cpu"
-    command = [sys.executable, "-m", "pip", "--quiet", "--python", str(environment.python), "install", "--no-deps",
-               wanted]
+    command = [str(environment.python), "-m", "pip", "--quiet", "install", "--no-deps", wanted]
     for further in ([], ["--extra-index-url", TORCH_CPU_INDEX, "--retries", "1", "--timeout", "20"]):
         done = subprocess.run([*command, *further], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               check=False)

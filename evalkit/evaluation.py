@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import groupby
@@ -18,28 +18,50 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from evalkit import cluster
 from evalkit.assets import Assets, resolve_assets
-from evalkit.config import RunConfig
+from evalkit.config import RunConfig, make_config
 from evalkit.environments import Environment, ensure_environment, ray_version
 from evalkit.episode import Episode
+from evalkit.errors import InputError
+from evalkit.hosts import LARGEST_BATCH, PATIENCE, Caller, Replicas, Served
 from evalkit.paths import PROJECT
 from evalkit.plan import make_plan
-from evalkit.policy import Policy
+from evalkit.policy import DRIVER, FunctionPolicy, Policy
 from evalkit.records import ERROR, SUCCESS, Record, Run, fingerprint_hash, missing, write_atomically
-from evalkit.registry import load_suite, make_policy
+from evalkit.registry import absolute_policy, expand_suites, load_suite, make_policy
 from evalkit.specs import check_policy_fits
-from evalkit.suite import EnvOptions
+from evalkit.suite import EnvOptions, Observation
 from evalkit.workers import Job, Result, WorkerPool
 
+#: Workers a core that a run may grow to while cores idle.
+WORKERS_A_CORE = 4
 
-def evaluate(config: RunConfig) -> Run:
+
+def evaluate(policy: Policy | Callable[[Observation], np.ndarray] | str, suite: str, name: str | None,
+             settings: Mapping[str, Any]) -> Run:
+    """See `evalkit.evaluate`."""
+    if isinstance(policy, str):
+        return measure(make_config({**settings, "suites": suite, "policy": policy}))
+    if not isinstance(policy, Policy):
+        executed = dict(settings.get("policy_options") or {}).get("executed_steps", 1)
+        policy = FunctionPolicy(policy, load_suite(expand_suites(suite.split(","))[0]), executed)
+    config = make_config({**settings, "suites": suite, "policy": name or policy.spec.name})
+    if config.out is None:
+        folder = config.default_folder()
+        config = replace(config, out=str(folder.with_name(f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}")))
+    return measure(config, policy)
+
+
+def measure(config: RunConfig, policy: Policy | None = None) -> Run:
     """Measure what `config` asks for, continuing an earlier run of the same config in the same folder.
 
+    policy: a loaded policy that acts in this process; None: the one that the config names.
     Raises InputError before any simulator starts when something does not fit. A KeyboardInterrupt passes through;
     everything recorded until then is on the disk.
     """
     episodes = make_plan(config)
-    policies = check_policies(config, episodes)
+    policies = check_policies(config, episodes, policy)
     if config.out:
         Run(Path(config.out)).refuse_other_config({**config.decisive(), **_recorded(config)})
     pythons = {name: _interpreter(name) for name in config.suites}
@@ -60,34 +82,81 @@ def evaluate(config: RunConfig) -> Run:
             names = list(suites)
             part = [episode for episode in waiting if episode.suite in names]
             if part:
-                _measure(run, config, episodes, part, names, python, assets, policies, bar)
+                host = Caller(policy, *_caller_batching(config)) if policy else make_host(config, names, policies)
+                _measure(run, config, episodes, part, names, python, assets, policies, host, bar)
     return run
 
 
-def check_policies(config: RunConfig, episodes: Sequence[Episode]) -> dict[str, Policy]:
-    """A light policy for each suite of `config`. Raises InputError unless it fits the suite and the plan."""
-    policies = {name: make_policy(config.policy, load_suite(name), dict(config.policy_options))
+def check_policies(config: RunConfig, episodes: Sequence[Episode], given: Policy | None = None) -> dict[str, Policy]:
+    """A light policy for each suite of `config`, or the one that is given. Raises InputError unless it fits the suite
+    and the plan."""
+    policies = {name: given or make_policy(config.policy, load_suite(name), dict(config.policy_options))
                 for name in config.suites}
     for name, policy in policies.items():
         check_policy_fits(policy.spec, load_suite(name))
+        if policy.spec.privileged and (given or policy.interpreter):
+            raise InputError(f"policy {policy.spec.name!r} reads the simulator itself, so it must act in the rollout "
+                             "workers: pass it by name, without an interpreter of its own")
         policy.check_plan([episode for episode in episodes if episode.suite == name])
     return policies
 
 
+def make_host(config: RunConfig, suites: Sequence[str], policies: Mapping[str, Policy]) -> Replicas | None:
+    """Processes for a policy that does not act in the rollout workers; its environment is built first if need be."""
+    policy = policies[suites[0]]
+    if not policy.interpreter:
+        return None
+    python = None if policy.interpreter == DRIVER else ensure_environment(
+        Environment(policy.interpreter, policy.requirements))
+    if policy.spec.stateful and (config.policy_replicas or 1) > 1:
+        raise InputError(f"policy {policy.spec.name!r} keeps something between queries, so one replica must answer "
+                         f"all of an episode's: got --policy-replicas {config.policy_replicas}; pass 1")
+    served = Served(absolute_policy(config.policy), config.policy_options, {name: policies[name].spec
+                                                                            for name in suites})
+    return Replicas(served, python, 1 if policy.spec.stateful else config.policy_replicas, config.policy_gpus,
+                    config.policy_batch, config.policy_wait, config.policy_timeout)
+
+
+def _caller_batching(config: RunConfig) -> tuple[int, float]:
+    """Batch size and patience for a policy of the caller's own process."""
+    wait = config.policy_wait
+    return config.policy_batch or LARGEST_BATCH, PATIENCE if wait is None else wait
+
+
 def _measure(run: Run, config: RunConfig, planned: Sequence[Episode], episodes: Sequence[Episode], suites: list[str],
              python: Path | None, assets: Mapping[str, Assets | None], policies: Mapping[str, Policy],
-             bar: tqdm) -> None:
-    """Roll out `episodes` of `suites`, which share an interpreter and assets, and record them."""
+             host: Replicas | Caller | None, bar: tqdm) -> None:
+    """Roll out `episodes` of `suites`, which share an interpreter and assets, and record them.
+
+    Ends early, with a notice, after `config.max_errors` episodes in a row that ended in an error.
+    """
     job = make_job(config, suites, assets, policies)
-    size = min(config.workers, len(episodes))
     needs = load_suite(suites[0]).scenes[job.env_options.scenes]
-    with WorkerPool(job, suites, size, python, needs, config.ray_address, config.retries, config.timeout) as pool:
+    pool = WorkerPool(job, suites, *pool_size(config, len(episodes)), python, needs, config.ray_address,
+                      config.retries, config.timeout, host)
+    with pool:
         fingerprints = {name: make_fingerprint(config, name, assets[name], pool.described[name],
                                                sees=bool(policies[name].spec.views)) for name in suites}
-        run.open(describe_run(config, planned, fingerprints))
+        described = host.described if host else policies[suites[0]].describe()
+        run.open(describe_run(config, planned, fingerprints, described))
+        errors = 0
         for result in pool.run(episodes):
             save(run, result, fingerprints[result.episode.suite]["hash"])
             show(bar, result.record)
+            errors = errors + 1 if result.record.outcome == ERROR else 0
+            if 0 < config.max_errors <= errors:
+                bar.write(f"stopped: {errors} episodes in a row ended in errors. Mend the cause and repeat the same "
+                          "command: what was measured is kept (--max-errors changes the limit)", file=sys.stderr)
+                return
+
+
+def pool_size(config: RunConfig, episodes: int) -> tuple[int, int]:
+    """(workers at first, workers at most): as asked for, or one a core, and on this machine more while cores idle."""
+    if config.workers:
+        size = min(config.workers, episodes)
+        return size, size
+    cores = cluster.cores(config.ray_address)
+    return min(cores, episodes), min(cores * (1 if config.ray_address else WORKERS_A_CORE), episodes)
 
 
 def make_job(config: RunConfig, suites: Sequence[str], assets: Mapping[str, Assets | None],
@@ -97,8 +166,9 @@ def make_job(config: RunConfig, suites: Sequence[str], assets: Mapping[str, Asse
     filmed = (config.video_camera or tuple(suite.views)) if config.video != "none" else ()
     options = EnvOptions(views=tuple(dict.fromkeys([*spec.views, *filmed])), seed_policy=config.seed_policy,
                          scenes=found.scenes if found else "upstream", assets=found.folder if found else None)
-    return Job(config.policy, config.policy_options, options, config.video, filmed, config.episodes[0],
-               config.record_actions, config.full_horizon)
+    return Job(absolute_policy(config.policy), config.policy_options, options, config.video, filmed,
+               config.episodes[0], config.record_actions, config.full_horizon,
+               {name: policies[name].spec for name in suites})
 
 
 def make_fingerprint(config: RunConfig, suite: str, assets: Assets | None, described: Mapping[str, str],
@@ -113,12 +183,13 @@ def make_fingerprint(config: RunConfig, suite: str, assets: Assets | None, descr
     return {"hash": fingerprint_hash(parts), "parts": parts}
 
 
-def describe_run(config: RunConfig, episodes: Sequence[Episode], fingerprints: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of run.json."""
+def describe_run(config: RunConfig, episodes: Sequence[Episode], fingerprints: Mapping[str, Any],
+                 policy: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of run.json. policy: what was loaded."""
     settings = {key: value for key, value in asdict(config).items() if key not in config.decisive()}
     return {
         "config": config.decisive(), "settings": settings, "planned": [episode.id for episode in episodes],
-        "fingerprints": dict(fingerprints),
+        "fingerprints": dict(fingerprints), "policy": dict(policy),
         "command": shlex.join(["evalkit", *sys.argv[1:]]), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": {"python": platform.python_version(), "ray": ray_version(), "numpy": np.__version__},
         "hardware": {"node": platform.node(), "cores": os.cpu_count(), "machine": platform.platform()},

@@ -12,7 +12,7 @@ import numpy as np
 
 from evalkit.episode import Episode
 from evalkit.specs import PolicySpec
-from evalkit.suite import Observation
+from evalkit.suite import Observation, Suite
 
 #: `Policy.interpreter` of policies that act in a process of the driver's own Python.
 DRIVER = "driver"
@@ -68,3 +68,18 @@ class Policy(ABC):
         Each observation has an instruction, an episode and a step of its own; a chunk depends on its observation
         alone, whatever batch it travelled in.
         """
+
+
+class FunctionPolicy(Policy):
+    """A plain function ``observation -> action (D,) or chunk (T, D)``, asked for one observation at a time.
+
+    It sees every view and state group of the suite. executed_steps: of each chunk; the function must return so many.
+    """
+
+    def __init__(self, function: Callable[[Observation], np.ndarray], suite: Suite, executed_steps: int = 1):
+        self.spec = PolicySpec(getattr(function, "__name__", "function"), views=tuple(suite.views),
+                               state=tuple(suite.state), chunk_length=executed_steps, executed_steps=executed_steps)
+        self._function = function
+
+    def act(self, observations: Sequence[Observation]) -> list[np.ndarray]:
+        return [np.atleast_2d(self._function(observation)) for observation in observations]

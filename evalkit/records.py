@@ -145,6 +145,7 @@ class Run:
                 if suite in before:
                     _refuse_differences(self.folder, f"fingerprint of {suite}", before[suite]["parts"], now["parts"])
             info["fingerprints"] = {**before, **info["fingerprints"]}
+            _refuse_differences(self.folder, "checkpoint", _checkpoint(self.info), _checkpoint(info))
         write_atomically(self.folder / "run.json", json.dumps(info, indent=2) + "\n")
         _cut_torn_line(self.episodes_path)
 
@@ -167,6 +168,11 @@ def _refuse_differences(folder: Path, what: str, before: Mapping[str, Any], now:
         listed = "\n".join(f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in differing)
         raise InputError(f"{folder} holds a run with another {what}:\n{listed}\n"
                          "Pass another --out, or repeat the original command to continue that run.")
+
+
+def _checkpoint(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The hash of the policy's checkpoint, if it has one: a path alone does not say what was loaded from it."""
+    return {"sha256": ((info.get("policy") or {}).get("checkpoint") or {}).get("sha256")}
 
 
 def _cut_torn_line(path: Path) -> None:

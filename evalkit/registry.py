@@ -6,13 +6,14 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from evalkit.episode import stable_seed
 from evalkit.errors import InputError, unknown
-from evalkit.policy import Policy
+from evalkit.policy import FunctionPolicy, Policy
 from evalkit.suite import Suite
 
 
@@ -61,8 +62,9 @@ def expand_suites(names: list[str]) -> list[str]:
     return list(dict.fromkeys(expanded))
 
 
-def policy_class(name: str) -> type[Policy]:
-    """The class of a registered policy, or of the user's own: ``path/to/file.py:Class``, ``package.module:Class``.
+def policy_class(name: str) -> Callable[..., Policy]:
+    """The class of a registered policy, or of the user's own: ``path/to/file.py:Class``, ``package.module:Class``. A
+    function of the user's own becomes a FunctionPolicy.
 
     Raises InputError when there is none.
     """
@@ -75,8 +77,11 @@ def policy_class(name: str) -> type[Policy]:
     except (ImportError, AttributeError, ValueError, OSError, SyntaxError) as error:
         raise InputError(f"cannot import policy {name!r}: {error}\nIt is path/to/file.py:Class, or "
                          "package.module:Class importable from this folder") from error
+    if inspect.isfunction(found):
+        return partial(FunctionPolicy, found)
     if not (inspect.isclass(found) and issubclass(found, Policy)):
-        raise InputError(f"{name!r} is not a policy: it must be a class derived from evalkit.Policy")
+        raise InputError(f"{name!r} is not a policy: it must be a class derived from evalkit.Policy, or a function "
+                         "observation -> action chunk")
     return found
 
 

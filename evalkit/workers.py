@@ -1,12 +1,9 @@
-"""The engine: rollout workers as Ray actors, fed from a queue of episodes. The only file that imports ray."""
+"""The engine: rollout workers, fed from a queue of episodes."""
 
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import sys
-import threading
 import time
 import traceback
 from collections import deque
@@ -17,16 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.environments import PROCESS_VARIABLES
+from evalkit import cluster
 from evalkit.episode import Episode
 from evalkit.errors import InputError
+from evalkit.hosts import BrokeredPolicy, Caller, Replicas
 from evalkit.observers import ActionRecorder, Observer, VideoRecorder
-from evalkit.paths import PROJECT
 from evalkit.plan import group_by_task, planned_steps
 from evalkit.policy import Policy
 from evalkit.records import ERROR, FAILURE, Record
 from evalkit.registry import load_object, load_suite, make_policy
 from evalkit.rollout import run_episode
+from evalkit.specs import PolicySpec
 from evalkit.suite import Env, EnvOptions, ProcessNeeds
 
 #: Seconds that a new worker may take until it is ready: imports on a cold disk, a busy machine.
@@ -35,7 +33,7 @@ START_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker of a run needs to know."""
+    """What every worker of a run needs to know. specs: of a policy that acts elsewhere, by suite."""
 
     policy: str
     policy_options: Mapping[str, Any]
@@ -45,6 +43,7 @@ class Job:
     first_index: int = 0
     record_actions: bool = False
     full_horizon: bool = False
+    specs: Mapping[str, PolicySpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ class Result:
 class Worker:
     """Rolls out episodes in one process: one simulator at a time, kept while episodes are of the same task."""
 
-    def __init__(self, job: Job):
-        self.job = job
+    def __init__(self, job: Job, broker: Any = None):
+        self.job, self._broker = job, broker
         self._env: Env | None = None
         self._env_task: tuple[str, int] | None = None
         self._policies: dict[str, Policy] = {}
@@ -102,6 +101,8 @@ class Worker:
                                                  and episode.index - self.job.first_index < int(choice))
 
     def _policy_for(self, suite_name: str) -> Policy:
+        if self._broker is not None:
+            return BrokeredPolicy(self.job.specs[suite_name], self._broker)
         if suite_name not in self._policies:
             policy = make_policy(self.job.policy, load_suite(suite_name), dict(self.job.policy_options))
             policy.load()
@@ -172,76 +173,91 @@ class WorkerPool:
     """At most `size` workers in interpreter `python`, fewer where memory does not admit them.
 
     Use as a context manager; `run` yields results as they finish. needs: what a worker of these suites takes.
+    host: where the policy acts if not in the workers. most: the pool may grow up to so many workers while cores of
+    this machine idle, as they do when they wait for a policy on a GPU or behind a server.
     """
 
     job: Job
     suite_names: list[str]
     size: int
+    most: int = 0
     python: Path | None = None
     needs: ProcessNeeds = field(default_factory=ProcessNeeds)
     address: str | None = None
     retries: int = 2
     timeout: float = 1800.0
+    host: Replicas | Caller | None = None
     described: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __enter__(self) -> WorkerPool:
-        import ray
-
-        self._ray = ray
-        terminate = signal.getsignal(signal.SIGTERM)
-        start_ray(self.address, self.size)
-        memory = int(self.needs.memory_gb * 2**30)
-        self.size = self._admit(memory)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, terminate)  # ray.init replaces it by one that does not unwind as Ctrl-C does
-        self._actor_class = ray.remote(Worker).options(
-            num_cpus=1, memory=memory if self.size > 1 else None, max_restarts=0, max_task_retries=0,
-            runtime_env=worker_runtime(self.python, self.size))
+        self.most = max(self.most, self.size)
+        self._share = self.size / self.most
+        cluster.connect(self.address, self.size)
         try:
+            if self.host is not None:
+                self.host.start()
+            self._memory = int(self.needs.memory_gb * 2**30)
+            self.most = self._admit(self.most)
+            self.size = min(self.size, self.most)
             self._seats = [_Seat() for _ in range(self.size)]
             self.described = self._start_first()
         except BaseException:
-            ray.shutdown()
+            cluster.disconnect()
             raise
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._ray.shutdown()
+        cluster.disconnect()
 
-    def _admit(self, memory: int) -> int:
-        """How many workers of `memory` bytes fit, `size` at most and one at least (which then tries its luck)."""
-        fits = sum(int(min(node["Resources"].get("CPU", 0), node["Resources"].get("memory", 0) // memory))
-                   for node in self._ray.nodes() if node["Alive"])
+    def _admit(self, size: int) -> int:
+        """How many workers fit by memory, `size` at most and one at least (which then tries its luck)."""
+        fits = sum(int(min(node.get("CPU", 0) / self._share, node.get("memory", 0) // self._memory))
+                   for node in cluster.nodes())
         if fits < self.size:
             print(f"notice: memory admits {fits} of {self.size} workers ({self.needs.memory_gb:g} GiB each)"
                   f"{'; trying one' if fits < 1 else ''}", file=sys.stderr)
-        return max(1, min(self.size, fits))
+        return max(1, min(size, fits))
 
     def _fill(self, seat: _Seat) -> None:
         """Put a new worker on `seat`, in place of any that was there, and start it without waiting."""
         if seat.actor is not None:
-            self._ray.kill(seat.actor, no_restart=True)
-        seat.actor, seat.task, seat.resets = self._actor_class.remote(self.job), None, 0
+            cluster.kill(seat.actor)
+        seat.actor = cluster.actor(Worker, self.job, self.host and self.host.broker, python=self.python,
+                                   cpus=self._share, memory=self._memory if self.most > 1 else None,
+                                   variables=self._variables())
+        seat.task, seat.resets = None, 0
         seat.starting = seat.actor.start.remote(self.suite_names)
+
+    def _variables(self) -> dict[str, str]:
+        """Threads of the software renderer (workers share the cores); pixels do not depend on them."""
+        threads = max(1, (os.cpu_count() or 1) // self.most)
+        return {"LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", str(threads))}
 
     def _start_first(self) -> dict[str, dict[str, str]]:
         """Start every worker; wait for the first, so that a worker that cannot start is known before any episode."""
         for seat in self._seats:
             self._fill(seat)
         try:
-            return self._ray.get(self._seats[0].starting)
-        except self._ray.exceptions.RayError as error:
-            raise InputError(f"a rollout worker could not start:\n{_last_lines(str(error))}") from error
+            return cluster.get(self._seats[0].starting)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"a rollout worker could not start:\n{cluster.last_lines(str(error))}") from error
 
     def run(self, episodes: Iterable[Episode]) -> Iterator[Result]:
         """Roll out `episodes`; each is yielded once: measured, or as an error after its last attempt."""
-        queue, attempts = EpisodeQueue(episodes), {}
+        queue, attempts, idle = EpisodeQueue(episodes), {}, IdleCores()
         running: dict[Any, _Seat] = {}
         for seat in self._seats:
             self._give_work(seat, queue, running)
         while running:
-            done, _ = self._ray.wait(list(running), num_returns=1, timeout=1.0)
-            for reference in [*done, *self._overdue(running, done)]:
+            if self.host:
+                self.host.expect(len(running))
+            waiting = self.host.waiting() if self.host else []
+            done = cluster.wait([*running, *waiting], timeout=1.0)
+            if self.host:
+                self.host.handle(done)
+            for reference in [*(item for item in done if item in running), *self._overdue(running, done)]:
                 seat = running.pop(reference)
                 result = self._collect(reference, seat, finished=reference in done)
                 attempt = attempts[result.episode] = attempts.get(result.episode, 0) + 1
@@ -249,9 +265,17 @@ class WorkerPool:
                     queue.put_back(result.episode)
                 else:
                     yield _finished(result, attempt)
-                for idle in self._seats:
-                    if idle.episode is None:
-                        self._give_work(idle, queue, running)
+                for free in self._seats:
+                    if free.episode is None:
+                        self._give_work(free, queue, running)
+            if len(self._seats) < self.most and len(queue) and idle.enough_for_one() and not self._starting():
+                self._seats.append(_Seat())
+                self._fill(self._seats[-1])
+                self._give_work(self._seats[-1], queue, running)
+
+    def _starting(self) -> bool:
+        """Whether a worker is still on its way."""
+        return any(seat.starting is not None for seat in self._seats)
 
     def _give_work(self, seat: _Seat, queue: EpisodeQueue, running: dict[Any, _Seat]) -> None:
         seat.episode = queue.take(seat.task)
@@ -272,7 +296,7 @@ class WorkerPool:
         """Episodes that have run too long; a worker's own start is not counted as its episode's time."""
         now = time.monotonic()
         for seat in running.values():
-            if seat.starting is not None and self._ray.wait([seat.starting], timeout=0)[0]:
+            if seat.starting is not None and cluster.wait([seat.starting], timeout=0):
                 seat.starting, seat.since = None, now
         return [reference for reference, seat in running.items() if reference not in done
                 and now - seat.since > (self.timeout if seat.starting is None else START_SECONDS)]
@@ -285,11 +309,36 @@ class WorkerPool:
             problem = f"timeout: no result within {limit}; the worker was killed"
         else:
             try:
-                return self._ray.get(reference)
-            except self._ray.exceptions.RayError as error:
-                problem = f"the worker died: {_last_lines(str(error))}"
+                return cluster.get(reference)
+            except Exception as error:
+                problem = f"the worker died: {cluster.last_lines(str(error))}"
         self._fill(seat)
         return Result(episode, traceback=problem)
+
+
+class IdleCores:
+    """Tells from the kernel's own counts whether cores of this machine wait for a policy that acts elsewhere."""
+
+    #: Seconds between two decisions, and the share of one core that must have been idle.
+    SECONDS, SHARE = 5.0, 0.7
+
+    def __init__(self) -> None:
+        self._since, self._idle = time.monotonic(), idle_seconds()
+
+    def enough_for_one(self) -> bool:
+        """Whether another worker would find a core idle; asked anew every `SECONDS`."""
+        passed = time.monotonic() - self._since
+        if passed < self.SECONDS:
+            return False
+        idle = idle_seconds() - self._idle
+        self.__init__()
+        return idle / passed > self.SHARE
+
+
+def idle_seconds() -> float:
+    """Seconds that all cores together have been idle since the machine started (/proc/stat, fourth column)."""
+    with open("/proc/stat") as file:
+        return int(file.readline().split()[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def _finished(result: Result, attempt: int) -> Result:
@@ -298,65 +347,3 @@ def _finished(result: Result, attempt: int) -> Result:
     record = result.record or Record(id=episode.id, suite=episode.suite, task=episode.task, index=episode.index,
                                      seed=episode.seed, outcome=ERROR, traceback=result.traceback)
     return replace(result, record=replace(record, attempt=attempt), attempt=attempt)
-
-
-def start_ray(address: str | None, size: int) -> None:
-    """Connect to a cluster, or start one on this machine with room for `size` workers."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave the GPU visible to EGL
-    import ray
-
-    common = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if address is None:  # "local": without it ray would join whatever cluster RAY_ADDRESS or a `ray start` names
-        _init_local(num_cpus=size, include_dashboard=False, object_store_memory=256 * 2**20, **common)
-        return
-    try:
-        _check_listening(address)
-        ray.init(address=address, **common)
-    except (OSError, ValueError, RuntimeError) as error:  # ConnectionError is an OSError
-        raise InputError(f"cannot reach a Ray cluster at {address!r}: {error}\nStart one with `ray start --head`, "
-                         "or leave --ray-address out to use this machine alone.") from error
-    cores = int(ray.cluster_resources().get("CPU", 0))
-    if cores < size:
-        ray.shutdown()
-        raise InputError(f"{size} workers asked for, the cluster at {address!r} has {cores} CPUs; "
-                         f"pass --workers {cores} or fewer")
-
-
-def _init_local(**options: Any) -> None:
-    """Start a cluster of this machine alone; once more if a busy machine was too slow for Ray's own start limits."""
-    import ray
-
-    try:
-        ray.init(address="local", **options)
-    except (RuntimeError, ConnectionError, TimeoutError) as error:
-        print(f"notice: Ray did not start ({error}); trying once more", file=sys.stderr)
-        ray.shutdown()
-        ray.init(address="local", **options)
-
-
-def _check_listening(address: str) -> None:
-    """Raise OSError soon if nobody listens at ``[scheme://]host:port``: Ray itself would try for many minutes."""
-    host, separator, port = address.rpartition("://")[2].rpartition(":")
-    if separator:
-        socket.create_connection((host, int(port)), timeout=10).close()
-
-
-def worker_runtime(python: Path | None, size: int) -> dict[str, Any]:
-    """Ray's runtime_env of a worker: interpreter, import path and threads (workers share the cores)."""
-    threads = str(max(1, (os.cpu_count() or 1) // size))
-    variables = {
-        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.getcwd()]),
-        **PROCESS_VARIABLES,
-        "LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", threads),  # llvmpipe; pixels do not depend on it
-    }
-    variables |= {name: os.environ[name] for name in ("EVALKIT_CACHE", "XDG_CACHE_HOME", "MUJOCO_GL",
-                                                      "MUJOCO_EGL_DEVICE_ID") if name in os.environ}
-    environment: dict[str, Any] = {"env_vars": variables}
-    if python is not None:
-        environment["py_executable"] = str(python)
-    return environment
-
-
-def _last_lines(text: str, count: int = 12) -> str:
-    return "\n".join([line for line in text.splitlines() if line.strip()][-count:])

@@ -44,7 +44,7 @@ def sources(folder: str) -> list[Path]:
 def test_importing_evalkit_is_light():
     """`import evalkit`, the command line and every policy's module load no Ray, no torch and no simulator."""
     heavy = {"ray", "torch", "mujoco", "robosuite", "libero", "robocasa"}
-    code = ("import sys, evalkit, evalkit.cli, evalkit.evaluate, evalkit.tables\nfrom evalkit import registry\n"
+    code = ("import sys, evalkit, evalkit.cli, evalkit.evaluation, evalkit.tables\nfrom evalkit import registry\n"
             "[registry.policy_summary(name) for name in registry.policy_names()]\n"
             "[registry.load_suite(name) for name in registry.suite_names()]\n"
             f"print(*sorted({heavy!r} & set(sys.modules)))")
@@ -52,9 +52,9 @@ def test_importing_evalkit_is_light():
     assert done.stdout.split() == []
 
 
-def test_only_workers_imports_ray():
+def test_only_cluster_imports_ray():
     """One file knows the engine."""
-    assert [path.name for path in sources("evalkit") if "ray" in packages(path)] == ["workers.py"]
+    assert [path.name for path in sources("evalkit") if "ray" in packages(path)] == ["cluster.py"]
     assert not any("ray" in packages(path) for folder in ("suites", "baselines") for path in sources(folder))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from evalkit.config import make_config
 from evalkit.episode import Episode
-from evalkit.evaluate import evaluate
+from evalkit.evaluation import measure
 from evalkit.plan import make_plan
 from evalkit.records import Record, Run
 from evalkit.suite import EnvOptions, ProcessNeeds
@@ -105,13 +105,13 @@ def random_runs(tmp_path_factory) -> dict[str, Run]:
     """One plan measured by one worker, by three, and by two in a run that had lost half of its records."""
     folder = tmp_path_factory.mktemp("random")
     values = {"suites": "toy", "policy": "random", "policy_options": {"chunk": 3, "views": 1}, "episodes": "4"}
-    runs = {name: evaluate(make_config({**values, "workers": workers, "out": str(folder / name)}))
+    runs = {name: measure(make_config({**values, "workers": workers, "out": str(folder / name)}))
             for name, workers in (("one", 1), ("three", 3))}
     resumed = folder / "resumed"
     shutil.copytree(runs["one"].folder, resumed)
     kept = (resumed / "episodes.jsonl").read_bytes().splitlines(keepends=True)[:5]
     (resumed / "episodes.jsonl").write_bytes(b"".join(kept) + b'{"id": "toy/0')
-    runs["resumed"] = evaluate(make_config({**values, "workers": 2, "out": str(resumed)}))
+    runs["resumed"] = measure(make_config({**values, "workers": 2, "out": str(resumed)}))
     return runs
 
 

@@ -32,7 +32,7 @@ class Random(Policy):
         return [self._draw(observation) for observation in observations]
 
     def _draw(self, observation: Observation) -> np.ndarray:
-        generator = observation.episode.generator(f"random policy, step {observation.step}")
+        generator = observation.generator("random policy")
         action = self._suite.action
         size = (self.spec.chunk_length, action.size)
         if action.low is None or action.high is None:

@@ -1,0 +1,157 @@
+"""The cluster: this machine alone or several. The only file that imports ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evalkit.environments import PROCESS_VARIABLES
+from evalkit.errors import InputError
+from evalkit.paths import PROJECT
+
+#: Variables of the driver that actors get too.
+PASSED_ON = ("EVALKIT_CACHE", "XDG_CACHE_HOME", "MUJOCO_GL", "MUJOCO_EGL_DEVICE_ID", "HF_HOME")
+
+
+class ProcessDied(RuntimeError):
+    """An actor's process ended, or the cluster lost it. The text holds the last lines of what is known."""
+
+
+def connect(address: str | None, cpus: int) -> None:
+    """Connect to the cluster at `address`, or start one on this machine with room for `cpus` actors of one core.
+
+    Raises InputError if the cluster cannot be reached or is smaller.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave the GPU visible to EGL
+    import ray
+
+    terminate = signal.getsignal(signal.SIGTERM)
+    common = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if address is None:  # "local": without it ray would join whatever cluster RAY_ADDRESS or a `ray start` names
+        _start_local(num_cpus=cpus, include_dashboard=False, object_store_memory=256 * 2**20, **common)
+    else:
+        try:
+            _check_listening(address)
+            ray.init(address=address, **common)
+        except (OSError, ValueError, RuntimeError) as error:  # ConnectionError is an OSError
+            raise InputError(f"cannot reach a Ray cluster at {address!r}: {error}\nStart one with `ray start --head`, "
+                             "or leave --ray-address out to use this machine alone.") from error
+        cores = int(ray.cluster_resources().get("CPU", 0))
+        if cores < cpus:
+            disconnect()
+            raise InputError(f"{cpus} workers asked for, the cluster at {address!r} has {cores} CPUs; "
+                             f"pass --workers {cores} or fewer")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminate)  # ray.init replaces it by one that does not unwind as Ctrl-C does
+
+
+def disconnect() -> None:
+    """Leave the cluster; one that `connect` started ends."""
+    import ray
+
+    ray.shutdown()
+
+
+def nodes() -> list[Mapping[str, float]]:
+    """Resources of each living node: ``CPU``, ``GPU``, ``memory`` (bytes)."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def cores(address: str | None) -> int:
+    """Cores of this machine, or of the whole cluster at `address`."""
+    if address is None:
+        return os.cpu_count() or 1
+    connect(address, 1)
+    found = int(sum(resources.get("CPU", 0) for resources in nodes()))
+    disconnect()
+    return found
+
+
+def gpus() -> int:
+    """GPUs of the whole cluster."""
+    return int(sum(resources.get("GPU", 0) for resources in nodes()))
+
+
+def actor(kind: type, *arguments: Any, python: Path | None = None, cpus: float = 1, gpus: float = 0,
+          memory: int | None = None, variables: Mapping[str, str] | None = None, concurrency: int | None = None) -> Any:
+    """A handle of a new process that holds ``kind(*arguments)``, in interpreter `python` (None: the driver's)."""
+    import ray
+
+    options = {"num_cpus": cpus, "num_gpus": gpus, "memory": memory, "max_restarts": 0, "max_task_retries": 0,
+               "runtime_env": runtime(python, variables or {})}
+    if concurrency is not None:
+        options["max_concurrency"] = concurrency
+    return ray.remote(kind).options(**options).remote(*arguments)
+
+
+def runtime(python: Path | None, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Ray's runtime_env of an actor: interpreter, import path, environment variables."""
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(PROJECT), os.getcwd()]),
+                                                **PROCESS_VARIABLES, **passed, **variables}}
+    if python is not None:
+        environment["py_executable"] = str(python)
+    return environment
+
+
+def get(reference: Any, timeout: float | None = None) -> Any:
+    """What a call returned. Re-raises what it raised; ProcessDied if its process is gone; TimeoutError."""
+    import ray
+
+    try:
+        return ray.get(reference, timeout=timeout)
+    except ray.exceptions.GetTimeoutError as error:
+        raise TimeoutError(str(error)) from error
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        raise ProcessDied(last_lines(str(error))) from error
+
+
+def wait(references: Sequence[Any], timeout: float) -> list[Any]:
+    """Those of `references` that are finished: at least one, unless `timeout` seconds pass."""
+    import ray
+
+    return ray.wait(list(references), num_returns=1, timeout=timeout)[0]
+
+
+def kill(handle: Any) -> None:
+    """End an actor's process."""
+    import ray
+
+    ray.kill(handle, no_restart=True)
+
+
+def _start_local(**options: Any) -> None:
+    """Start a cluster of this machine alone; once more if a busy machine was too slow for Ray's own start limits."""
+    import ray
+
+    try:
+        ray.init(address="local", **options)
+    except (RuntimeError, ConnectionError, TimeoutError) as error:
+        print(f"notice: Ray did not start ({error}); trying once more", file=sys.stderr)
+        ray.shutdown()
+        ray.init(address="local", **options)
+
+
+def _check_listening(address: str) -> None:
+    """Raise OSError soon if nobody listens at ``[scheme://]host:port``: Ray itself would try for many minutes."""
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if separator:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def last_lines(text: str, count: int = 12) -> str:
+    """The last `count` lines of `text` that are not empty."""
+    return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
