@@ -13,7 +13,7 @@ SCENES   ?= auto
 export PIP_NO_INPUT := 1
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-end-to-end bench bench-gr1 browser libero-tables clean
+.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end bench bench-gr1 browser libero-tables clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,7 +37,7 @@ eval: setup  ## The main job: both benchmarks, scripted baseline (SUITES= POLICY
 	    --scenes $(SCENES) || status=$$?; \
 	done; exit $$status
 
-test: setup lint test-fast test-libero test-gr1 test-end-to-end  ## All tests, simulators included
+test: setup lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end  ## All tests, simulators too
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
@@ -49,9 +49,11 @@ browser:
 	  apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >/dev/null 2>&1 \
 	  || echo "notice: no Chromium here: the tests that open the report in a browser are skipped"
 
-test-fast: $(VENV)/.ready browser  ## No simulator
-	$(VENV)/bin/python -m pytest tests --ignore=tests/libero --ignore=tests/robocasa_gr1 -m "not end_to_end" \
-	  -q -n 2 --dist loadfile
+# Folders whose tests run inside the interpreter of a suite or a policy.
+ELSEWHERE := $(foreach name,libero robocasa_gr1 native lerobot,--ignore=tests/$(name))
+
+test-fast: $(VENV)/.ready browser  ## No simulator, no torch
+	$(VENV)/bin/python -m pytest tests $(ELSEWHERE) -m "not end_to_end" -q -n 2 --dist loadfile
 
 test-libero: setup  ## Inside LIBERO's interpreter, two processes
 	LP_NUM_THREADS=1 $(EVALKIT) env run libero -m pytest tests/libero -q -n 2 --dist worksteal -p no:cacheprovider
@@ -60,8 +62,14 @@ test-gr1: setup  ## Inside RoboCasa-GR1's interpreter; upstream's scenes too whe
 	LP_NUM_THREADS=1 $(EVALKIT) env run robocasa_gr1 -m pytest tests/robocasa_gr1 -q -n 2 --dist worksteal \
 	  -p no:cacheprovider
 
+test-native: $(VENV)/.ready  ## DiT4DiT and Qwen3DiT against upstream's recorded values, inside their interpreter
+	$(EVALKIT) env run native -m pytest tests/native -q -n 2 --dist loadfile -p no:cacheprovider
+
+test-lerobot: $(VENV)/.ready  ## LeRobot's policies against lerobot's own path, inside their interpreter
+	$(EVALKIT) env run lerobot -m pytest tests/lerobot -q -n 2 --dist worksteal -p no:cacheprovider
+
 test-end-to-end: setup  ## The command line with real simulators in Ray workers
-	$(VENV)/bin/python -m pytest tests --ignore=tests/libero --ignore=tests/robocasa_gr1 -m end_to_end -q
+	$(VENV)/bin/python -m pytest tests $(ELSEWHERE) -m end_to_end -q
 
 bench: setup  ## Speed against the bare simulator loop; writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.libero

@@ -6,11 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-
-from evalkit.suite import Observation
 
 
 class PolicyError(RuntimeError):
@@ -20,7 +15,7 @@ class PolicyError(RuntimeError):
 @dataclass
 class _Request:
     number: int
-    observation: Observation
+    question: bytes
     answer: asyncio.Future = field(repr=False)
 
 
@@ -44,16 +39,16 @@ class Broker:
         self._workers = workers
         self._arrival.set()
 
-    async def ask(self, observation: Observation) -> np.ndarray:
-        """The chunk (T, D) for `observation`. Raises PolicyError."""
+    async def ask(self, question: bytes) -> bytes:
+        """The answer to `question`: a packed chunk for a packed observation. Raises PolicyError."""
         self._count += 1
-        request = _Request(self._count, observation, asyncio.get_running_loop().create_future())
+        request = _Request(self._count, question, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         self._arrival.set()
         return await request.answer
 
-    async def take(self, taker: str, most: int, patience: float) -> list[tuple[int, Observation]]:
-        """Up to `most` numbered observations: as soon as there are so many, or all that can come, or `patience` seconds
+    async def take(self, taker: str, most: int, patience: float) -> list[tuple[int, bytes]]:
+        """Up to `most` numbered questions: as soon as there are so many, or all that can come, or `patience` seconds
         after the first.
 
         Waits until there is one; an empty list tells a taker that it was forgotten.
@@ -71,10 +66,10 @@ class Broker:
         batch = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
         self._taken.setdefault(taker, {}).update({request.number: request for request in batch})
         self._since[taker] = loop.time()
-        return [(request.number, request.observation) for request in batch]
+        return [(request.number, request.question) for request in batch]
 
-    async def give(self, taker: str, answers: Mapping[int, Any]) -> None:
-        """Answers of `taker` by number: a chunk, or the text of a traceback."""
+    async def give(self, taker: str, answers: Mapping[int, bytes | str]) -> None:
+        """Answers of `taker` by number: a packed chunk, or the text of a traceback."""
         for number, answer in answers.items():
             request = self._taken.get(taker, {}).pop(number, None)
             if request is None or request.answer.done():

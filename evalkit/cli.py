@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evalkit import cli_results, environments, presets, registry
+from evalkit import cli_policies, cli_results, environments, presets, registry
 from evalkit import config as configs
 from evalkit.errors import InputError, unknown
 from evalkit.records import Run
@@ -22,7 +22,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
                        "Start with:  evalkit run --suite libero --policy scripted --episodes 2 --assets auto")
 env_app = typer.Typer(no_args_is_help=True, help="The suites' Python environments: list, create, remove.")
 app.add_typer(env_app, name="env")
-cli_results.add_to(app)
 
 Suite = Annotated[str, typer.Option("--suite", "-s", help="Suites or groups, comma-separated: libero_goal, libero.")]
 PolicyName = Annotated[str, typer.Option("--policy", "-p", help="A policy's name, or your own: path/to/file.py:Class, "
@@ -86,7 +85,7 @@ def run(suite: Suite = None, policy: PolicyName = None, checkpoint: Checkpoint =
     from evalkit.evaluation import measure
 
     resolved = _resolve(config, preset, suites=suite, policy=policy, tasks=tasks,
-                        policy_options=_options(policy_option, checkpoint), episodes=episodes,
+                        policy_options=cli_policies.options_of(policy_option, checkpoint) or None, episodes=episodes,
                         seed_policy=seed_policy, seed=seed, assets=assets, scenes=scenes, full_horizon=full_horizon,
                         video=video, video_camera=video_camera, record_actions=record_actions, workers=workers,
                         policy_replicas=policy_replicas, policy_gpus=policy_gpus, policy_batch=policy_batch,
@@ -121,7 +120,7 @@ def plan(suite: Suite = None, policy: PolicyName = None, checkpoint: Checkpoint 
     from evalkit.plan import make_plan, planned_steps
 
     resolved = _resolve(config, preset, suites=suite, policy=policy, tasks=tasks,
-                        policy_options=_options(policy_option, checkpoint), episodes=episodes,
+                        policy_options=cli_policies.options_of(policy_option, checkpoint) or None, episodes=episodes,
                         seed_policy=seed_policy, seed=seed, assets=assets, scenes=scenes, full_horizon=full_horizon,
                         video=video, video_camera=video_camera, workers=workers, out=out)
     planned = make_plan(resolved)
@@ -134,6 +133,10 @@ def plan(suite: Suite = None, policy: PolicyName = None, checkpoint: Checkpoint 
     Console().print(grid)
     print(f"{len(planned)} episodes, at most {planned_steps(planned)} control steps; first {planned[0].id}, "
           f"last {planned[-1].id}")
+
+
+cli_policies.add_to(app)
+cli_results.add_to(app)
 
 
 @app.command("list")
@@ -249,21 +252,6 @@ def _beside_published(finished: Run, preset: str) -> str:
     return grid.render(tables[found.benchmark], "terminal")
 
 
-def _options(pairs: list[str] | None, checkpoint: str | None) -> dict[str, Any] | None:
-    """``key=value`` pairs; values are read as YAML scalars, so that numbers are numbers."""
-    import yaml
-
-    options = {"checkpoint": checkpoint} if checkpoint is not None else {}
-    if not pairs:
-        return options or None
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator:
-            raise InputError(f"--policy-option takes KEY=VALUE, got {pair!r}")
-        options[key] = yaml.safe_load(value)
-    return options
-
-
 def _interrupt(*_: object) -> None:
     """What Ctrl-C does; also where SIGINT is ignored, as in a job that a shell has put into the background."""
     raise KeyboardInterrupt
@@ -277,6 +265,10 @@ def main() -> None:
         app()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except PermissionError as error:
+        print(f"error: no permission for {error.filename}; pass another --out, or change the folder's permissions",
+              file=sys.stderr)
         sys.exit(2)
 
 

@@ -14,6 +14,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder."
 RunFolders = Annotated[list[Path], typer.Argument(metavar="[RUN]...", help="Folders of runs.")]
 Form = Annotated[str, typer.Option("--format", "-f", help="terminal, markdown, latex or csv.")]
 ShortForm = Annotated[str, typer.Option("--format", "-f", help="terminal, markdown or csv.")]
+LOOKING = "Looking before the end"
 Out = Annotated[Path, typer.Option(help="File to write. Default: in the (first) run's folder.")]
 
 
@@ -43,6 +44,8 @@ def tables(runs: RunFolders = None,
                metavar="METHOD/PROTOCOL", help="Published result that runs are held against; may be repeated. Default: "
                                                "DiT4DiT's rows of the paper.")] = None,
            only: Annotated[str, typer.Option(help="libero, robocasa_gr1 or efficiency. Default: all three.")] = None,
+           latency: Annotated[list[Path], typer.Option(help="File of `evalkit latency`, for the measured column of the "
+                                                            "efficiency table; may be repeated.")] = None,
            form: Form = "terminal") -> None:
     """Print the DiT4DiT paper's tables, published rows first, then each run with its gap to the published value.
 
@@ -51,7 +54,8 @@ def tables(runs: RunFolders = None,
     from evalkit import grid, paper
     from evalkit.records import Run
 
-    found = paper.tables([Run(folder) for folder in runs or ()], groups, paper.find_references(reference or ()))
+    found = paper.tables([Run(folder) for folder in runs or ()], groups, paper.find_references(reference or ()),
+                         paper.find_latencies(latency or ()))
     if only is not None and only not in found:
         raise unknown("table", only, found)
     print("\n\n".join(grid.render(item, form).strip("\n") for name, item in found.items() if only in (None, name)))
@@ -60,12 +64,50 @@ def tables(runs: RunFolders = None,
 def compare(a: Annotated[Path, typer.Argument(metavar="A", help="Folder of run A, the one to beat.")],
             b: Annotated[Path, typer.Argument(metavar="B", help="Folder of run B.")],
             seed: Annotated[int, typer.Option(help="Of the posterior's draws.")] = 0,
-            form: ShortForm = "terminal") -> None:
-    """Say whether B is better than A: differences with intervals, paired where both ran the same episodes."""
-    from evalkit import compare as comparing
-    from evalkit.records import Run
+            form: ShortForm = "terminal",
+            budget: Annotated[int, typer.Option(help="Look before the end: so many episodes a task at most.",
+                                                rich_help_panel=LOOKING)] = None,
+            looks: Annotated[int, typer.Option(help="How often, equally spaced. Default: 4.",
+                                               rich_help_panel=LOOKING)] = None,
+            rule: Annotated[str, typer.Option(help="obrien_fleming (strict at first, at the end almost as without "
+                                                   "looking), pocock (the same at each look) or anytime (after each "
+                                                   "episode; needs pairs).",
+                                              rich_help_panel=LOOKING)] = "obrien_fleming",
+            plan: Annotated[Path, typer.Option(help="File of the plan. Default: looks.json in B's folder.",
+                                               rich_help_panel=LOOKING)] = None) -> None:
+    """Say whether B is better than A: differences with intervals, paired where both ran the same episodes.
 
-    print(comparing.render(comparing.compare(Run(a), Run(b), seed), form), end="")
+    To look before all episodes are there, fix first how many there will be:
+
+        evalkit compare runs/old runs/new --budget 50 --looks 4
+
+    This writes the plan to runs/new/looks.json. Run both policies as it says,
+    each part into a sub-folder of its own (--episodes 0:13 --out runs/old/1),
+    and repeat the command after each part. It takes the look that is due and
+    says: continue (exit status 1), or stop (0). All looks together find a
+    difference that is not there in at most 5 % of cases. Without a plan, whoever
+    compares four times and stops at the first difference does so in 13 %.
+    """
+    from evalkit import compare as comparing
+    from evalkit import compare_text
+    from evalkit import looks as looking
+    from evalkit.merge import open_parts
+
+    if budget is None:
+        if looks is not None or plan is not None:
+            raise InputError("--looks and --plan need --budget: how many episodes of each task there will be at most")
+        text = compare_text.render(comparing.compare(open_parts(a), open_parts(b), seed), form)
+        under_way = looking.read(b / looking.FILE)
+        if under_way and not under_way.stopped:
+            print(f"notice: the looks planned in {b / looking.FILE} are not over; the p values of this table do not "
+                  "count them: stop by `evalkit compare` with --budget alone", file=sys.stderr)
+        print(text, end="")
+        return
+    if form not in compare_text.FORMATS:
+        raise unknown("comparison format", form, compare_text.FORMATS)
+    found, notes = looking.look(open_parts(a), open_parts(b), budget, looks, rule, plan)
+    print(looking.render(found, notes, form), end="")
+    raise typer.Exit(0 if found.stopped else 1)
 
 
 def report(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],

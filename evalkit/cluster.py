@@ -18,6 +18,9 @@ from evalkit.paths import PROJECT
 #: Variables of the driver that actors get too.
 PASSED_ON = ("EVALKIT_CACHE", "XDG_CACHE_HOME", "MUJOCO_GL", "MUJOCO_EGL_DEVICE_ID", "HF_HOME")
 
+#: Attempts to start a cluster of this machine.
+STARTS = 3
+
 
 class ProcessDied(RuntimeError):
     """An actor's process ended, or the cluster lost it. The text holds the last lines of what is known."""
@@ -134,15 +137,20 @@ def kill(handle: Any) -> None:
 
 
 def _start_local(**options: Any) -> None:
-    """Start a cluster of this machine alone; once more if a busy machine was too slow for Ray's own start limits."""
+    """Start a cluster of this machine alone; again if a busy machine was too slow for Ray's own limit of 30 s, which
+    it reports by a bare Exception. Raises InputError after `STARTS` attempts."""
     import ray
 
-    try:
-        ray.init(address="local", **options)
-    except (RuntimeError, ConnectionError, TimeoutError) as error:
-        print(f"notice: Ray did not start ({error}); trying once more", file=sys.stderr)
-        ray.shutdown()
-        ray.init(address="local", **options)
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(address="local", **options)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if attempt == STARTS:
+                raise InputError(f"Ray did not start on this machine in {STARTS} attempts: {error}\nIs it overloaded "
+                                 "or out of memory or disk space? Ray's own logs are in /tmp/ray.") from error
+            print(f"notice: Ray did not start ({last_lines(str(error), 1)}); trying again", file=sys.stderr)
 
 
 def _check_listening(address: str) -> None:

@@ -29,7 +29,7 @@ from evalkit.paths import PROJECT
 from evalkit.plan import make_plan
 from evalkit.policy import DRIVER, FunctionPolicy, Policy
 from evalkit.records import ERROR, SUCCESS, Record, Run, fingerprint_hash, missing, write_atomically
-from evalkit.registry import absolute_policy, expand_suites, load_suite, make_policy
+from evalkit.registry import absolute_options, absolute_policy, expand_suites, load_suite, make_policy
 from evalkit.specs import check_policy_fits
 from evalkit.suite import EnvOptions, Observation
 from evalkit.workers import Job, Result, WorkerPool
@@ -61,9 +61,9 @@ def measure(config: RunConfig, policy: Policy | None = None) -> Run:
     everything recorded until then is on the disk.
     """
     episodes = make_plan(config)
-    policies = check_policies(config, episodes, policy)
     if config.out:
         Run(Path(config.out)).refuse_other_config({**config.decisive(), **_recorded(config)})
+    policies = check_policies(config, _left(episodes, config.out), policy)
     pythons = {name: _interpreter(name) for name in config.suites}
     assets = {name: resolve_assets(load_suite(name), config.assets, _tasks_of(episodes, name), pythons[name],
                                    config.scenes) for name in config.suites}
@@ -71,8 +71,7 @@ def measure(config: RunConfig, policy: Policy | None = None) -> Run:
     run = Run(Path(config.out or config.default_folder()))
     run.refuse_other_config(config.decisive())
 
-    todo = set(missing([episode.id for episode in episodes], run.records()))
-    waiting = [episode for episode in episodes if episode.id in todo]
+    waiting = _left(episodes, run.folder)
     if not waiting:
         print(f"notice: all {len(episodes)} planned episodes are already recorded in {run.folder}; pass another --out "
               "to measure again", file=sys.stderr)
@@ -111,7 +110,7 @@ def make_host(config: RunConfig, suites: Sequence[str], policies: Mapping[str, P
     if policy.spec.stateful and (config.policy_replicas or 1) > 1:
         raise InputError(f"policy {policy.spec.name!r} keeps something between queries, so one replica must answer "
                          f"all of an episode's: got --policy-replicas {config.policy_replicas}; pass 1")
-    served = Served(absolute_policy(config.policy), config.policy_options, {name: policies[name].spec
+    served = Served(absolute_policy(config.policy), absolute_options(config.policy_options), {name: policies[name].spec
                                                                             for name in suites})
     return Replicas(served, python, 1 if policy.spec.stateful else config.policy_replicas, config.policy_gpus,
                     config.policy_batch, config.policy_wait, config.policy_timeout)
@@ -166,7 +165,7 @@ def make_job(config: RunConfig, suites: Sequence[str], assets: Mapping[str, Asse
     filmed = (config.video_camera or tuple(suite.views)) if config.video != "none" else ()
     options = EnvOptions(views=tuple(dict.fromkeys([*spec.views, *filmed])), seed_policy=config.seed_policy,
                          scenes=found.scenes if found else "upstream", assets=found.folder if found else None)
-    return Job(absolute_policy(config.policy), config.policy_options, options, config.video, filmed,
+    return Job(absolute_policy(config.policy), absolute_options(config.policy_options), options, config.video, filmed,
                config.episodes[0], config.record_actions, config.full_horizon,
                {name: policies[name].spec for name in suites})
 
@@ -238,6 +237,12 @@ def show(bar: tqdm, record: Record) -> None:
 def _interpreter(suite_name: str) -> Path | None:
     suite = load_suite(suite_name)
     return ensure_environment(Environment(suite.interpreter, suite.requirements)) if suite.interpreter else None
+
+
+def _left(episodes: Sequence[Episode], folder: Path | str | None) -> list[Episode]:
+    """Those of `episodes` that have no measurement in the run's folder yet."""
+    todo = set(missing([episode.id for episode in episodes], Run(Path(folder)).records() if folder else {}))
+    return [episode for episode in episodes if episode.id in todo]
 
 
 def _tasks_of(episodes: Sequence[Episode], suite: str) -> list[int]:

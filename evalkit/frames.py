@@ -87,7 +87,7 @@ def checked(run: Run) -> tuple[dict[str, Any], dict[str, Record]]:
     _check_plan(path, info["planned"])
     records, planned = run.records(), set(info["planned"])
     for record in records.values():
-        problem = _problem(record, planned)
+        problem = record_problem(record) or _misplaced(record, planned)
         if problem:
             raise InputError(f"{run.episodes_path}: record {record.id!r} {problem}. Remove its line to measure the "
                              "episode again.")
@@ -109,15 +109,22 @@ def _check_plan(path: Path, planned: list[str]) -> None:
         raise InputError(f"{path} plans some episodes twice: it was edited. Restore it.")
 
 
-def _problem(record: Record, planned: set[str]) -> str | None:
+def record_problem(record: Record) -> str | None:
+    """What of `record` no evaluation writes, in words, or None."""
     for name, kind in RECORD_KINDS.items():
         value = getattr(record, name)
         if not isinstance(value, kind.types) or (isinstance(value, bool) and bool not in kind.types):
             return f"has {name} {value!r}; it must be {' or '.join(item.__name__ for item in kind.types)}"
+        if isinstance(value, int) and abs(value) >= 2**63:
+            return f"has {name} {value!r}; it must be below 2^63"
         if isinstance(value, float) and not math.isfinite(value):
             return f"has {name} {value!r}; it must be a finite number"
     if record.outcome not in OUTCOMES:
         return f"has outcome {record.outcome!r}; allowed: {', '.join(OUTCOMES)}"
+    return None
+
+
+def _misplaced(record: Record, planned: set[str]) -> str | None:
     if record.id not in planned:
         return "is not in the plan of run.json"
     named = (record.suite, record.task, record.index)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from evalkit import latex
 from evalkit.errors import unknown
 
 FORMATS = ("terminal", "markdown", "csv", "latex")
@@ -17,11 +18,6 @@ BEST, TIED = "best", "tied"
 
 #: Widest line of the notes below a table, in characters.
 NOTE_WIDTH = 120
-
-#: What prints a character that LaTeX reads as a command or prints as something else.
-LATEX = str.maketrans({**{character: f"\\{character}" for character in "&%$#_{}"}, "\\": "\\textbackslash{}",
-                       "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}",
-                       ">": "\\textgreater{}", "|": "\\textbar{}", '"': "''"})
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,8 @@ class Grid:
 
     header: lines, each one text a column; texts: columns that hold words, the others hold numbers. rules: numbers of
     rows that a line follows. notes: a note that begins with ``[1]`` is the footnote of that number; ``{best}`` and
-    ``{tied}`` stand for how a form shows these marks.
+    ``{tied}`` stand for how a form shows these marks. long: LaTeX breaks it over pages (one
+    header line, no marks, no notes).
     """
 
     name: str
@@ -50,10 +47,11 @@ class Grid:
     data: pd.DataFrame
     texts: frozenset[int] = frozenset({0})
     rules: frozenset[int] = frozenset()
+    long: bool = False
 
 
 def render(table: Grid, form: str) -> str:
-    """`table` in one of `FORMATS`; the same bytes for the same table. LaTeX needs the package booktabs."""
+    """`table` in one of `FORMATS`; the same bytes for the same table."""
     if form not in FORMATS:
         raise unknown("table format", form, FORMATS)
     if form == "csv":
@@ -115,26 +113,16 @@ def _latex(table: Grid) -> str:
 
     def written(item: Field) -> str:
         note = f"\\textsuperscript{{{item.note}}}" if item.note else ""
-        return styles[item.mark] % _escape(item.text) + note
+        return styles[item.mark] % latex.escape(item.text) + note
 
-    body = []
-    for number, row in enumerate(table.rows, start=1):
-        body.append(" & ".join(map(written, row)) + " \\\\")
-        if number in table.rules:
-            body.append("\\midrule")
-    header = [" & ".join(map(_escape, line)) + " \\\\" for line in table.header]
+    label = f"tab:{re.sub('[^a-z0-9]+', '-', table.name.lower().removeprefix('table: '))}"
+    caption = latex.escape(table.caption)
+    if table.long:
+        rows = [[item.text for item in row] for row in table.rows]
+        return "\n".join(latex.long_table(caption, label, table.header[0], rows))
     notes = _notes(table.notes, "@best@", "@tied@")
-    notes = [re.sub(r"^\[(\d+)\]", r"\\textsuperscript{\1}", _escape(note)) + "\\par" for note in notes]
+    notes = [re.sub(r"^\[(\d+)\]", r"\\textsuperscript{\1}", latex.escape(note)) for note in notes]
     notes = [note.replace("@best@", "\\textbf{bold}").replace("@tied@", "\\underline{underlined}") for note in notes]
-    columns = "".join("l" if place in table.texts else "r" for place in range(len(table.header[0])))
-    return "\n".join([
-        "\\begin{table}[t]", "\\centering", f"\\caption{{{_escape(table.caption)}}}",
-        f"\\label{{tab:{re.sub('[^a-z0-9]+', '-', table.name.lower().removeprefix('table: '))}}}", "\\small",
-        "\\setlength{\\tabcolsep}{4pt}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule", *header, "\\midrule", *body,
-        "\\bottomrule", "\\end{tabular}", "\\par\\medskip", "\\begin{minipage}{\\linewidth}\\footnotesize", *notes,
-        "\\end{minipage}", "\\end{table}", ""])
-
-
-def _escape(text: str) -> str:
-    """`text` for LaTeX; a hyphen before a number and after a space or bracket is a minus."""
-    return re.sub(r"(^|[\s\[(])-(?=\d)", r"\1$-$", text.translate(LATEX))
+    header = [[latex.escape(text) for text in line] for line in table.header]
+    rows = [[written(item) for item in row] for row in table.rows]
+    return "\n".join(latex.table(caption, label, header, rows, table.texts, table.rules, notes))

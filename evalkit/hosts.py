@@ -7,13 +7,14 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evalkit import cluster
+from evalkit import cluster, wire
+from evalkit.batching import act_each
 from evalkit.broker import Broker
 from evalkit.episode import Episode
 from evalkit.policy import Policy
@@ -65,8 +66,22 @@ class BrokeredPolicy(Policy):
         self.spec, self._broker = spec, broker
 
     def act(self, observations: Sequence[Observation]) -> list[np.ndarray]:
-        waiting = [self._broker.ask.remote(observation) for observation in observations]
-        return [cluster.get(reference) for reference in waiting]
+        waiting = [self._broker.ask.remote(pack_observation(observation)) for observation in observations]
+        return [wire.unpack(cluster.get(reference)) for reference in waiting]
+
+
+def pack_observation(observation: Observation) -> bytes:
+    """For a process in another interpreter: a pickled array of numpy 2 cannot be read by numpy 1.26, which
+    RoboCasa-GR1 pins."""
+    return wire.pack({"views": dict(observation.views), "state": dict(observation.state),
+                      "instruction": observation.instruction, "episode": list(astuple(observation.episode)),
+                      "step": observation.step, "seed": observation.seed})
+
+
+def unpack_observation(packed: bytes) -> Observation:
+    """The Observation in `packed`; its arrays are read-only."""
+    fields = wire.unpack(packed)
+    return Observation(**{**fields, "episode": Episode(*fields["episode"])})
 
 
 class Actor:
@@ -89,10 +104,9 @@ class Actor:
             policy.load()
         return self.loaded[0].describe()
 
-    def answers(self, batch: Sequence[tuple[int, Observation]]) -> dict[int, Any]:
-        """Chunk or traceback by number. If a batch raises, each observation is tried alone: one that cannot be
-        answered does not take others with it."""
-        found: dict[int, Any] = {}
+    def answers(self, batch: Sequence[tuple[int, Observation]]) -> dict[int, bytes | str]:
+        """Packed chunk or traceback by number."""
+        found: dict[int, bytes | str] = {}
         for policy in self.loaded:
             part = [(number, observation) for number, observation in batch
                     if self._policies[observation.episode.suite] is policy]
@@ -128,22 +142,16 @@ def choose_batching(seconds: Mapping[int, float]) -> Batching:
     return Batching(size, min(0.05, max(0.001, 0.1 * seconds[min(seconds)])))
 
 
-def act_on(policy: Policy, batch: Sequence[tuple[int, Observation]]) -> dict[int, Any]:
-    """Chunk or traceback by number; `policy` is reset for observations at step 0."""
-    if not batch:
-        return {}
-    for _, observation in batch:
-        if observation.step == 0:
-            policy.reset(observation.episode)
-    try:
-        chunks = policy.act([observation for _, observation in batch])
-        if len(chunks) != len(batch):
-            raise ValueError(f"{len(batch)} observations gave {len(chunks)} chunks")
-    except Exception:
-        if len(batch) == 1:
-            return {batch[0][0]: traceback.format_exc()}
-        return {number: answer for item in batch for number, answer in act_on(policy, [item]).items()}
-    return {number: np.asarray(chunk) for (number, _), chunk in zip(batch, chunks)}
+def act_on(policy: Policy, batch: Sequence[tuple[int, Observation]]) -> dict[int, bytes | str]:
+    """Packed chunk or traceback by number."""
+    results = act_each(policy, [observation for _, observation in batch]) if batch else []
+    return {number: "".join(traceback.format_exception(result)) if isinstance(result, Exception) else wire.pack(result)
+            for (number, _), result in zip(batch, results)}
+
+
+def unpacked(batch: Sequence[tuple[int, bytes]]) -> list[tuple[int, Observation]]:
+    """What a broker gave, as observations."""
+    return [(number, unpack_observation(packed)) for number, packed in batch]
 
 
 class Replica:
@@ -167,7 +175,7 @@ class Replica:
         if not self._loaded:
             raise RuntimeError("the policy could not be loaded again")
         while batch := cluster.get(broker.take.remote(taker, batching.size, batching.patience)):
-            cluster.get(broker.give.remote(taker, self._actor.answers(batch)))
+            cluster.get(broker.give.remote(taker, self._actor.answers(unpacked(batch))))
 
 
 @dataclass
@@ -205,8 +213,8 @@ class Replicas:
             found = cluster.get(replicas[0].warm_up.remote(), LOAD_SECONDS)
             self.batching = Batching(self.size or found.size,
                                      found.patience if self.patience is None else self.patience)
-        self.described |= {"replicas": self.count, "gpus": self.gpus, "batch": self.batching.size,
-                           "patience": self.batching.patience}
+        self.described |= {"served": {"replicas": self.count, "gpus": self.gpus, "batch": self.batching.size,
+                                      "patience": self.batching.patience}}
         for replica in replicas:
             self._serve(replica)
 
@@ -280,7 +288,7 @@ class Caller:
     def handle(self, finished: Sequence[Any]) -> None:
         """Act on the batch that came."""
         if self._next in finished:
-            answers = act_on(self.policy, cluster.get(self._next))
+            answers = act_on(self.policy, unpacked(cluster.get(self._next)))
             cluster.get(self.broker.give.remote("caller", answers))
             self._next = self._take()
 

@@ -62,22 +62,55 @@ def merge(runs: Sequence[Run], out: Path) -> Run:
     out = Path(out)
     _check_folders(runs, out)
     parts = [_read(run) for run in runs]
-    config = _merged_config(parts)
-    fingerprints = _merged_fingerprints(parts)
-    planned = _merged_plan(parts, config)
-    chosen = _choose(parts)
+    whole, chosen = _together(parts)
+    planned = whole["planned"]
     repeated = sum(sum(_measured(part, episode) for part in parts) > 1 for episode in planned)
     if repeated:
         print(f"notice: {repeated} episodes were measured in more than one run, with equal results; each is kept once",
               file=sys.stderr)
     info = {
-        "config": config, "planned": planned, "fingerprints": fingerprints,
+        **whole,
         "command": shlex.join(["evalkit", "merge", *(str(run.folder) for run in runs), "--out", str(out)]),
         **{key: parts[0].info[key] for key in INHERITED if key in parts[0].info},
         "merged": [_origin(part, chosen) for part in parts], "measured_more_than_once": repeated,
     }
     _write(out, info, [chosen[episode] for episode in planned if episode in chosen])
     return Run(out)
+
+
+class Parts(Run):
+    """The runs in a folder's sub-folders, read as the one run of which they are parts. Never written to."""
+
+    def __init__(self, folder: Path, runs: Sequence[Run]):
+        super().__init__(folder)
+        self._info, chosen = _together([_read(run) for run in runs])
+        self._records = {episode: chosen[episode].record for episode in self._info["planned"] if episode in chosen}
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Config, plan and fingerprints of all parts."""
+        return self._info
+
+    def records(self) -> dict[str, Record]:
+        """The records of all parts by episode id."""
+        return self._records
+
+
+def open_parts(folder: Path) -> Run:
+    """The run in `folder`, or, where it is no run itself, the runs in its sub-folders as one.
+
+    Raises InputError when the sub-folders' runs could not be merged.
+    """
+    folder = Path(folder)
+    runs = [Run(path.parent) for path in sorted(folder.glob("*/run.json"))]
+    return Parts(folder, runs) if runs and not (folder / "run.json").exists() else Run(folder)
+
+
+def _together(parts: Sequence[Part]) -> tuple[dict[str, Any], dict[str, Kept]]:
+    """Config, plan and fingerprints of the run that `parts` make up, and the record of each episode."""
+    config = _merged_config(parts)
+    fingerprints = _merged_fingerprints(parts)
+    return ({"config": config, "planned": _merged_plan(parts, config), "fingerprints": fingerprints}, _choose(parts))
 
 
 def _check_folders(runs: Sequence[Run], out: Path) -> None:

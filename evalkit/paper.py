@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 from scipy.stats import fisher_exact
 
-from evalkit import published, stats
+from evalkit import latency, published, stats
 from evalkit.entries import (
     SOURCES,
     Cell,
@@ -29,7 +30,8 @@ from evalkit.records import Run
 from evalkit.stats import Difference
 from evalkit.tables import title
 
-__all__ = ["Latency", "efficiency_table", "find_references", "gr1_table", "libero_table", "render", "tables", "verdict"]
+__all__ = ["Latency", "efficiency_table", "find_latencies", "find_references", "gr1_table", "libero_table", "render",
+           "tables", "verdict"]
 
 #: What a run's gap is measured against unless another is chosen: method, protocol, any part of the source.
 REFERENCES = {"libero": ("DiT4DiT", "d4d-libero", SOURCES["libero"]),
@@ -59,11 +61,13 @@ class Gap:
 
 @dataclass(frozen=True)
 class Latency:
-    """A measured control frequency: policy calls a second, number of calls measured, machine."""
+    """A measured control frequency: policy calls a second, number of calls measured, machine, and what every table must
+    say of it."""
 
     hz: float
     calls: int
     machine: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,24 @@ def gr1_table(runs: Sequence[Run] = (), groups: bool = False,
                 _data(content), rules=frozenset(rules))
 
 
+def find_latencies(files: Iterable[Path]) -> dict[str, Latency]:
+    """Measured frequencies by method from files of `evalkit latency`; methods are spelled as published.
+
+    Raises InputError for another file, or a second one of the same method.
+    """
+    spelled = {name.lower(): name for name in published.load(benchmark="deployment")["method"]}
+    found: dict[str, tuple[Path, Latency]] = {}
+    for file in files:
+        read = latency.read(file)
+        method = spelled.get(read.method.lower(), read.method)
+        if method in found:
+            raise InputError(f"{found[method][0]} and {file} both measure {method}; a table has one cell for it: pass "
+                             "one of them")
+        note = "synthetic weights" if read.weights == "synthetic" else ""
+        found[method] = file, Latency(read.hz, len(read.ms), read.machine, note)
+    return {method: one for method, (_, one) in found.items()}
+
+
 def efficiency_table(measured: Mapping[str, Latency] | None = None) -> Grid:
     """Parameters and control frequency as published, the paper's Table 3 first, with `measured` ones by method."""
     measured = dict(measured or {})
@@ -156,7 +178,7 @@ def efficiency_table(measured: Mapping[str, Latency] | None = None) -> Grid:
         found.append([method, values.get("trainable_parameters_billion", ""), values.get("frequency_hz", ""), source])
     found += [[method, "", "", ""] for method in measured if method not in {row[0] for row in found}]
     data = pd.DataFrame(found, columns=["method", "parameters_billion", "hz", "source"])
-    for name in ("hz", "calls", "machine"):
+    for name in ("hz", "calls", "machine", "note"):
         data[f"measured_{name}"] = [getattr(measured.get(method), name, "") for method in data["method"]]
     fields = [[Field(text or "-") for text in (method, billion, hz, _latency(measured.get(method)), source)]
               for method, billion, hz, source in found]
@@ -316,8 +338,10 @@ def _gap(difference: Difference) -> str:
         f"{value} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
 
 
-def _latency(latency: Latency | None) -> str:
-    return f"{latency.hz:.1f} (n={latency.calls}, {latency.machine})" if latency else ""
+def _latency(found: Latency | None) -> str:
+    if found is None:
+        return ""
+    return f"{found.hz:.1f} (n={', '.join(filter(None, [str(found.calls), found.machine, found.note]))})"
 
 
 def _caption(what: str, content: Content) -> str:

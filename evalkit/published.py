@@ -132,4 +132,4 @@ def listing(rows: pd.DataFrame, form: str) -> str:
     words = [place for place, column in enumerate(shown) if column not in ("value", "n", "rows", "average")]
     fields = [[Field(text) for text in row] for row in shown.itertuples(index=False)]
     return render(Grid("Published results", "Published results.", [list(shown.columns)], fields, [], data=texts,
-                       texts=frozenset(words)), form)
+                       texts=frozenset(words), long=True), form)

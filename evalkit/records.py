@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from evalkit import runfile
 from evalkit.errors import InputError
 
 SUCCESS, FAILURE, ERROR = "success", "failure", "error"
@@ -76,7 +77,10 @@ def read_records(path: Path) -> dict[str, Record]:
     if not path.exists():
         return records
     known = {item.name for item in fields(Record)}
-    lines = path.read_bytes().split(b"\n")
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
     for number, line in enumerate(lines, start=1):
         if number == len(lines):  # after the last newline: empty, or torn
             if line:
@@ -85,6 +89,8 @@ def read_records(path: Path) -> dict[str, Record]:
         try:
             values = json.loads(line)
             record = Record(**{key: value for key, value in values.items() if key in known})
+            if not isinstance(record.id, str):
+                raise TypeError(f"its id is {record.id!r}")
         except (ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{path}, line {number} is not a record: {error}. Remove the line to re-run its "
                              "episode.") from error
@@ -106,15 +112,19 @@ class Run:
 
     @property
     def info(self) -> dict[str, Any]:
-        """``run.json``. Raises InputError when the folder is not a run."""
+        """``run.json``. Raises InputError when the folder is not a run, or the file holds values of other types."""
         path = self.folder / "run.json"
         try:
-            return json.loads(path.read_text())
+            info = json.loads(path.read_text())
         except FileNotFoundError:
             raise InputError(f"{self.folder} is not a run: it has no run.json. Runs are made by `evalkit run` "
                              "and live in results/runs/.") from None
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
         except ValueError as error:
             raise InputError(f"{path} is not valid JSON: {error}") from error
+        runfile.check(path, info)
+        return info
 
     def records(self) -> dict[str, Record]:
         """All records by episode id."""

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,12 @@ def absolute_policy(name: str) -> str:
     """`name` as a process in another folder understands it."""
     file, separator, item = name.partition(":")
     return f"{Path(file).resolve()}{separator}{item}" if file.endswith(".py") else name
+
+
+def absolute_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` with paths that exist here made absolute, for processes in other folders."""
+    return {key: str(Path(value).resolve()) if isinstance(value, str) and value and Path(value).exists() else value
+            for key, value in options.items()}
 
 
 def make_policy(name: str, suite: Suite, options: dict[str, Any]) -> Policy:

@@ -7,9 +7,9 @@ of paired episodes that may be looked at any time (an e-process). Numbers in, a 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import pairwise
 
 import numpy as np
 from scipy import optimize, special
@@ -28,12 +28,17 @@ CONTINUE, STOP = "continue", "stop"
 
 @dataclass(frozen=True)
 class SequentialPlan:
-    """Fixed before the first episode. looks: episodes of each run at each look, the last is the budget; boundaries: the
-    |z| from which on one stops there."""
+    """Fixed before the first episode. looks: episodes of each task (of each run) at each look, the last is the budget;
+    boundaries: the |z| from which on one stops there."""
 
     rule: str
     looks: tuple[int, ...]
     boundaries: tuple[float, ...]
+
+    def spent(self, looks: int) -> float:
+        """Chance that the first `looks` looks stop though A and B are equal."""
+        at = np.array(self.looks[:looks]) / self.looks[-1]
+        return crossing_probability(self.boundaries[:looks], at)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Look:
 
 
 def plan_looks(episodes: int, looks: int | Sequence[float], rule: str = "obrien_fleming") -> SequentialPlan:
-    """A plan of `looks` equally spaced looks, or at these shares of the budget of `episodes` of each run.
+    """A plan of `looks` equally spaced looks, or at these shares of the budget of `episodes` of each task.
 
     Raises InputError on another rule, shares that do not rise to 1, or more looks than episodes.
     """
@@ -94,7 +99,7 @@ def unpaired_z(k_a: Sequence[int], n_a: Sequence[int], k_b: Sequence[int], n_b: 
 
 
 def take_look(plan: SequentialPlan, episodes: int, z: float) -> Look:
-    """Decide at a planned look, after `episodes` of each run, from all data so far.
+    """Decide at a planned look, after `episodes` of each task, from all data so far.
 
     Raises InputError between planned looks, and where z is undefined (a task without any measured episode).
     """
@@ -104,10 +109,10 @@ def take_look(plan: SequentialPlan, episodes: int, z: float) -> Look:
     if math.isnan(z):
         raise InputError(f"the look after {episodes} episodes has no z: a task has no measured episode yet")
     number = plan.looks.index(episodes)
-    where = (f"look {number + 1} of {len(plan.looks)} ({episodes} of {plan.looks[-1]} episodes of each run) by "
+    where = (f"look {number + 1} of {len(plan.looks)} ({episodes} of {plan.looks[-1]} episodes of each task) by "
              f"{NAMES[plan.rule]}: |z| {abs(z):.3f}")
     boundary = plan.boundaries[number]
-    further = plan.looks[number + 1] if episodes < plan.looks[-1] else None
+    further = f"continue to {plan.looks[number + 1]} episodes" if episodes < plan.looks[-1] else ""
     return _decide(abs(z) >= boundary, z > 0, where, f"{boundary:.3f}", further)
 
 
@@ -128,11 +133,11 @@ def take_anytime_look(only_a: int, only_b: int, episodes: int, budget: int) -> L
                          "possible: discordant episodes <= episodes <= budget")
     evidence = float(e_value(only_a, only_b))
     where = f"after {episodes} of {budget} paired episodes by {NAMES['anytime']}: e-value {evidence:.3g}"
-    further = episodes + 1 if episodes < budget else None
+    further = "continue" if episodes < budget else ""
     return _decide(evidence >= 1 / ERROR_RATE, only_b > only_a, where, f"{1 / ERROR_RATE:.0f}", further)
 
 
-def _decide(crossed: bool, b_leads: bool, where: str, boundary: str, further: int | None) -> Look:
+def _decide(crossed: bool, b_leads: bool, where: str, boundary: str, further: str) -> Look:
     better = ("B" if b_leads else "A") if crossed else None
     if crossed and further:
         return Look(STOP, better, f"stopped early, {where} >= {boundary}: {better} is better. Rates and intervals are "
@@ -140,12 +145,5 @@ def _decide(crossed: bool, b_leads: bool, where: str, boundary: str, further: in
     if crossed:
         return Look(STOP, better, f"{where} >= {boundary}: {better} is better. The budget is used.")
     if further:
-        return Look(CONTINUE, None, f"{where} < {boundary}: continue to {further} episodes; nothing is shown yet.")
+        return Look(CONTINUE, None, f"{where} < {boundary}: {further}; nothing is shown yet.")
     return Look(STOP, None, f"{where} < {boundary}: no difference shown. The budget is used.")
-
-
-def first_episodes(planned: Iterable[str], episodes: int) -> list[str]:
-    """The first `episodes` ids of a plan, spread evenly over its tasks: what a look after `episodes` may use."""
-    ranks: dict[str, count] = {}
-    ranked = [(next(ranks.setdefault(episode.rpartition("/")[0], count())), episode) for episode in planned]
-    return [episode for _, episode in sorted(ranked, key=lambda pair: pair[0])[:episodes]]

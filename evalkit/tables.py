@@ -9,13 +9,18 @@ from typing import Any
 
 import pandas as pd
 
+from evalkit import latex
 from evalkit.assets import WARNINGS
+from evalkit.errors import InputError
 from evalkit.frames import checked
 from evalkit.records import ERROR, FAILURE, SUCCESS, Record, Run
 from evalkit.registry import load_suite
 from evalkit.stats import mean_rate, mean_rate_interval, wilson
 
 AVERAGE = "average"
+
+#: Columns of a table that is read, beside the task's.
+NUMBERS = ["k/n", "rate %", "95% interval", "errors", "missing", "mean steps"]
 
 #: What "success" means, by the suite's rule; named in every title.
 RULES = {"any_step": "success = predicate true at any step", "chunk_end": "success = predicate true at a chunk end"}
@@ -73,12 +78,21 @@ def _average_row(suite: str, name: str, rows: list[dict[str, Any]]) -> dict[str,
     }
 
 
+def policy_note(info: Mapping[str, Any]) -> str:
+    """What every table must say of the policy, by itself or by the server behind which it acts; mostly nothing."""
+    policy = info.get("policy") or {}
+    described = (policy.get("server") or {}).get("described") or {}
+    return str(policy.get("note") or described.get("note") or "")
+
+
 def title(run: Run) -> str:
     """What was measured, under which rules, and whether it may be compared with published numbers."""
     info = run.info
     config = info["config"]
     kinds = {parts["parts"].get("asset_kind", "") for parts in info["fingerprints"].values()}
     warnings = [WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)]
+    note = policy_note(info)
+    warnings += [f"policy: {note}"] if note else []
     rules = {RULES[load_suite(name).success_rule] for name in config["suites"]}
     first, end = config["episodes"]
     parts = [f"{', '.join(config['suites'])}: policy {config['policy']}", f"episodes {first} to {end - 1} of each task",
@@ -89,6 +103,9 @@ def title(run: Run) -> str:
 def render(run: Run, form: str) -> str:
     """The table of `run` in one of `grid.FORMATS`. CSV holds raw numbers, the others are for reading."""
     table = task_table(run)
+    if not len(table):
+        raise InputError(f"{run.folder / 'run.json'} plans no episode: there is no table. It was cut or edited; repeat "
+                         "the run's command to write it again.")
     if form == "csv":
         return table.to_csv(index=False)
     readable = _readable(table)
@@ -97,7 +114,7 @@ def render(run: Run, form: str) -> str:
                                     colalign=("left", "right", "left", *["right"] * 6))
         return f"{title(run)}\n\n{body}\n\n{_footer(table)}\n"
     if form == "latex":
-        return _latex(readable, f"{title(run)}. {_footer(table)}")
+        return _latex(table, f"{title(run)}. {_footer(table)}")
     return _terminal(readable, title(run), _footer(table))
 
 
@@ -138,26 +155,26 @@ def _terminal(readable: pd.DataFrame, heading: str, footer: str) -> str:
                  box=box.SIMPLE_HEAD, padding=(0, 1 if console.width > 96 else 0), header_style="bold")
     grid.add_column("task", no_wrap=True)
     grid.add_column("name", overflow="ellipsis")  # rich narrows only columns that may wrap; names are one word
-    numbers = ["k/n", "rate %", "95% interval", "errors", "missing", "mean steps"]
-    for column in numbers:
+    for column in NUMBERS:
         grid.add_column({"mean steps": "steps"}.get(column, column), justify="right", no_wrap=True)
     for _, row in readable.iterrows():
         average = row["name"] == AVERAGE
         key = row["suite"] if average else f"{row['suite']}/{int(row['task']):02d}"
-        grid.add_row(key, row["name"], *row[numbers], style="bold" if average else None, end_section=average)
+        grid.add_row(key, row["name"], *row[NUMBERS], style="bold" if average else None, end_section=average)
     with console.capture() as capture:
         console.print(grid)
     return capture.get()
 
 
-def _latex(readable: pd.DataFrame, caption: str) -> str:
-    """A booktabs table; needs \\usepackage{booktabs}."""
-    escaped = readable.map(_escape)
-    escaped.columns = [_escape(column) for column in readable.columns]
-    return escaped.to_latex(index=False, escape=False, caption=_escape(caption), column_format="lrlrrrrrr")
-
-
-def _escape(text: str) -> str:
-    for character in "%_&#":
-        text = text.replace(character, f"\\{character}")
-    return text
+def _latex(table: pd.DataFrame, caption: str) -> str:
+    """On one page; the suite stands before the task's number, as in an episode's id."""
+    readable = _readable(table)
+    averages = list(table["name"] == AVERAGE)
+    keys = [suite if average else f"{suite}/{int(task):02d}"
+            for suite, task, average in zip(table["suite"], table["task"].fillna(0), averages)]
+    cells = pd.concat([pd.Series(keys, name="task"), readable[["name", *NUMBERS]]], axis=1)
+    rows = [[latex.escape(text) for text in row] for row in cells.itertuples(index=False)]
+    header = [latex.escape({"mean steps": "steps"}.get(column, column)) for column in cells]
+    rules = [number for number, average in enumerate(averages, start=1)
+             if number < len(rows) and (average or averages[number])]
+    return "\n".join(latex.table(latex.escape(caption), "tab:run", [header], rows, (0, 1), rules, []))

@@ -1,15 +1,37 @@
-"""The contracts as checks: call them on your own Env or Policy. A failure quotes the rule that was broken."""
+"""The contracts as checks: call them on your own Env or Policy. A failure quotes the rule that was broken.
+
+`evalkit check-policy` runs the Policy contract from the command line, in the policy's own interpreter.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from evalkit.episode import Episode
+from evalkit.errors import InputError
+from evalkit.paths import PROJECT
 from evalkit.policy import Policy
+from evalkit.registry import absolute_policy, load_suite, make_policy
 from evalkit.specs import check_policy_fits
 from evalkit.suite import Env, Observation, Suite
+
+#: Largest difference between two answers to one observation that counts as none. Kernels differ with the size of a
+#: batch: 1e-6 is usual in float32, 1e-2 in bfloat16 on a GPU (pass --tolerance there).
+TOLERANCE = 1e-4
+
+#: Packages that a policy's constructor must not import: the driver builds every policy, and has none of them.
+HEAVY = ("torch", "tensorflow", "jax", "transformers", "diffusers")
 
 
 def random_actions(suite: Suite, count: int, seed: int = 0) -> np.ndarray:
@@ -78,27 +100,242 @@ def fake_observation(suite: Suite, episode: Episode, step: int = 0) -> Observati
     return Observation(views, state, suite.tasks[episode.task].instruction, episode, step)
 
 
-def check_policy(policy: Policy, suite: Suite) -> None:
+@dataclass(frozen=True)
+class Trial:
+    """A loaded policy on trial. tolerance: largest difference between two answers that counts as none."""
+
+    policy: Policy
+    suite: Suite
+    tolerance: float = TOLERANCE
+
+    def observations(self, step: int = 0) -> list[Observation]:
+        """Three observations of three episodes, each with pictures, state and instruction of its own."""
+        episodes = [Episode(self.suite.name, 0, index, 7 + index, self.suite.max_steps) for index in range(3)]
+        return [replace(fake_observation(self.suite, episode, step), instruction=self.instruction(episode.index))
+                for episode in episodes]
+
+    def instruction(self, index: int) -> str:
+        """A text that only the observation of this index has."""
+        return f"{self.suite.tasks[index % len(self.suite.tasks)].instruction}, variant {index}" if index else \
+            self.suite.tasks[0].instruction
+
+    def ask(self, observations: Sequence[Observation]) -> list[np.ndarray]:
+        """The checked chunks of one batch; episodes whose step is 0 are reset first."""
+        for observation in observations:
+            if observation.step == 0:
+                self.policy.reset(observation.episode)
+        chunks = self.policy.act(observations)
+        assert len(chunks) == len(observations), f"{len(observations)} observations gave {len(chunks)} chunks"
+        chunks = [np.array(chunk) for chunk in chunks]
+        for chunk in chunks:
+            self.check_chunk(chunk)
+        return chunks
+
+    def check_chunk(self, chunk: np.ndarray) -> None:
+        """Raise AssertionError unless `chunk` is what suite and spec declare."""
+        try:
+            self.suite.action.check(chunk)
+        except ValueError as error:
+            raise AssertionError(str(error)) from error
+        spec = self.policy.spec
+        assert spec.executed_steps <= len(chunk) <= spec.chunk_length, \
+            f"a chunk has {len(chunk)} actions, the spec declares {spec.executed_steps} executed of {spec.chunk_length}"
+
+    def same(self, a: np.ndarray, b: np.ndarray, rule: str) -> None:
+        """Raise AssertionError, quoting `rule`, unless two chunks are equal within the tolerance."""
+        assert a.shape == b.shape, f"{rule}: the chunks have shapes {a.shape} and {b.shape}"
+        assert distance(a, b) <= self.tolerance, \
+            f"{rule}: actions differ by up to {distance(a, b):.2g}, allowed {self.tolerance:g}"
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference between two chunks; infinite where their shapes differ."""
+    return float(np.abs(a - b).max()) if a.shape == b.shape else float("inf")
+
+
+def gives_chunks(trial: Trial) -> None:
+    """act gives one chunk an observation: finite real (T, D), executed_steps <= T <= chunk_length"""
+    trial.ask(trial.observations())
+    trial.ask(trial.observations(step=trial.policy.spec.executed_steps))
+
+
+def ignores_the_batch(trial: Trial) -> None:
+    """an action depends on its own observation: not on the batch, nor on its place in it"""
+    observations = trial.observations()
+    together = trial.ask(observations)
+    backwards = trial.ask(observations[::-1])[::-1]
+    for place, observation in enumerate(observations):
+        alone, = trial.ask([observation])
+        trial.same(alone, together[place], f"observation {place} of {len(observations)} alone and in a batch")
+        trial.same(backwards[place], together[place], f"observation {place} of a batch and of the reversed batch")
+
+
+def follows_each_instruction(trial: Trial) -> None:
+    """each observation of a batch is answered with its own instruction, not with another's"""
+    observations = trial.observations()
+    together = trial.ask(observations)
+    for place, observation in enumerate(observations):
+        own, = trial.ask([observation])
+        for other in observations:
+            if other is observation:
+                continue
+            swapped, = trial.ask([replace(observation, instruction=other.instruction)])
+            assert distance(together[place], swapped) >= distance(together[place], own) / 2, \
+                (f"in a batch, the observation with instruction {observation.instruction!r} was answered as if it were "
+                 f"{other.instruction!r} (within {distance(together[place], swapped):.2g}; with its own instruction "
+                 f"alone the action differs by {distance(together[place], own):.2g})")
+
+
+def repeats_itself(trial: Trial) -> None:
+    """the same observation gives the same action again, whatever global random generators do in between"""
+    observations = trial.observations()
+    first = trial.ask(observations)
+    random.seed(1)
+    np.random.seed(1)
+    for a, b in zip(first, trial.ask(observations)):
+        trial.same(a, b, "the same observations twice; draw from observation.generator(...)")
+
+
+def draws_from_the_query_seed(trial: Trial) -> None:
+    """all randomness follows from observation.query_seed, the seed that also travels over a wire"""
+    observations = trial.observations()
+    elsewhere = [replace(observation, seed=observation.query_seed,
+                         episode=replace(observation.episode, seed=observation.episode.seed + 1))
+                 for observation in observations]
+    for a, b in zip(trial.ask(observations), trial.ask(elsewhere)):
+        trial.same(a, b, "equal query seeds in episodes of different seeds; draw from observation.generator(...), not "
+                         "from episode.generator(...)")
+
+
+def leaves_observations_alone(trial: Trial) -> None:
+    """observations are only read: their arrays may be read-only, and are as before afterwards"""
+    observations = trial.observations()
+    before = pickle.dumps([(observation.views, observation.state) for observation in observations])
+    trial.ask(observations)
+    assert pickle.dumps([(observation.views, observation.state) for observation in observations]) == before, \
+        "the policy changed an observation's arrays: copy before editing in place"
+    for observation in observations:
+        for array in (*observation.views.values(), *observation.state.values()):
+            array.flags.writeable = False
+    try:
+        trial.ask(observations)
+    except ValueError as error:
+        raise AssertionError(f"with read-only arrays, as a server gets them: {error}; copy before editing") from error
+
+
+def describes_itself(trial: Trial) -> None:
+    """describe gives JSON types, synchronize returns"""
+    json.dumps(trial.policy.describe(), allow_nan=False)
+    trial.policy.synchronize()
+
+
+#: The Policy contract on a loaded policy; what each says is its docstring. Those first whose faults break others too.
+RULES: tuple[Callable[[Trial], None], ...] = (
+    gives_chunks, leaves_observations_alone, repeats_itself, follows_each_instruction, ignores_the_batch,
+    draws_from_the_query_seed, describes_itself)
+
+
+def check_policy(policy: Policy, suite: Suite, tolerance: float = TOLERANCE) -> None:
     """Raise AssertionError (or InputError for its spec) unless `policy` keeps the Policy contract on `suite`.
 
-    For policies that are not privileged; uses random observations, so it needs no simulator.
+    For policies that are not privileged; uses random observations, so it needs no simulator. Loads the policy.
     """
     check_policy_fits(policy.spec, suite)
     policy.load()
-    episodes = [Episode(suite.name, 0, index, seed=7 + index, max_steps=suite.max_steps) for index in range(3)]
-    observations = [fake_observation(suite, episode) for episode in episodes]
-    for episode in episodes:
-        policy.reset(episode)
-    together = policy.act(observations)
-    assert len(together) == len(observations), f"{len(observations)} observations gave {len(together)} chunks"
-    for chunk in together:
-        suite.action.check(np.asarray(chunk))
-        assert len(chunk) >= policy.spec.executed_steps, \
-            f"a chunk has {len(chunk)} actions, the spec declares {policy.spec.executed_steps} executed"
-    for episode, observation, expected in zip(episodes, observations, together):
-        policy.reset(episode)
-        alone = policy.act([observation])[0]
-        assert np.array_equal(alone, expected), "an action depends on its own observation, not on the batch"
+    for rule in RULES:
+        rule(Trial(policy, suite, tolerance))
 
 
-__all__ = ["check_env", "check_observation", "check_policy", "fake_observation", "play", "random_actions"]
+def check_constructor(name: str, suite_name: str, options: Mapping[str, Any]) -> None:
+    """Raise AssertionError unless policy `name` is built lightly, in a fresh process from pickled options.
+
+    Its module and constructor may import none of `HEAVY`, and the same options must give the same spec twice. Raises
+    InputError when the policy cannot be built at all.
+    """
+    try:
+        job = pickle.dumps((absolute_policy(name), suite_name, dict(options)))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise AssertionError(f"the options must be picklable, workers get them from the driver: {error}") from error
+    paths = os.pathsep.join([str(PROJECT), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run([sys.executable, "-c", "from evalkit.testing import _construct; _construct()"], input=job,
+                          capture_output=True, check=False, env={**os.environ, "PYTHONPATH": paths})
+    said = done.stderr.decode(errors="replace").strip()
+    if done.returncode == 2:
+        raise InputError(said)
+    assert done.returncode == 0, f"the constructor fails in a fresh process:\n{said[-1500:]}"
+    heavy = done.stdout.decode().split("imported:")[-1].split()
+    assert not heavy, (f"importing or constructing the policy imports {', '.join(heavy)}: move that into load() or "
+                       "act() (the driver builds every policy to read its spec)")
+
+
+class _Watch:
+    """A finder that finds nothing and remembers which of `HEAVY` were asked for."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        """Called at each import that is not yet loaded."""
+        if name in HEAVY and name not in self.seen:
+            self.seen.append(name)
+
+
+def _construct() -> None:
+    """In the process of `check_constructor`: build the policy twice and print what it imported."""
+    watch = _Watch()
+    sys.meta_path.insert(0, watch)
+    name, suite_name, options = pickle.load(sys.stdin.buffer)
+    suite, before = load_suite(suite_name), pickle.dumps(options)
+    try:
+        specs = [make_policy(name, suite, options).spec for _ in range(2)]
+    except Exception as error:
+        if not watch.seen and isinstance(error, InputError):
+            print(error, file=sys.stderr)
+            sys.exit(2)
+        if not watch.seen:
+            raise
+        specs = []  # what it imports is the cause, or is to be mended first
+    assert pickle.dumps(options) == before, "the constructor changes its options"
+    assert not specs or specs[0] == specs[1], f"the same options give different specs:\n{specs[0]}\n{specs[1]}"
+    print("imported:", *watch.seen)
+
+
+def report_rule(text: str, check: Callable[[], None]) -> bool:
+    """Run `check` and print one line, with the reason where the rule is broken; whether it is kept."""
+    try:
+        check()
+    except AssertionError as error:
+        print(f"FAIL  {text}\n      {error}", flush=True)
+        return False
+    except InputError:
+        raise
+    except Exception:
+        print(f"FAIL  {text}\n{traceback.format_exc()}", flush=True)
+        return False
+    print(f"ok    {text}", flush=True)
+    return True
+
+
+def main(settings: Mapping[str, Any]) -> int:
+    """Load the policy that `settings` name (policy, suite, options, tolerance) and print a line a rule; 1 if one is
+    broken, else 0."""
+    suite = load_suite(settings["suite"])
+    policy = make_policy(settings["policy"], suite, settings["options"])
+    check_policy_fits(policy.spec, suite)
+    if not report_rule("load", policy.load):
+        return 1
+    trial = Trial(policy, suite, settings["tolerance"])
+    kept = [report_rule(rule.__doc__ or rule.__name__, lambda rule=rule: rule(trial)) for rule in RULES]
+    return 0 if all(kept) else 1
+
+
+__all__ = ["RULES", "TOLERANCE", "Trial", "check_constructor", "check_env", "check_observation", "check_policy",
+           "fake_observation", "play", "random_actions"]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(json.loads(sys.argv[1])))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -12,7 +12,8 @@ from dataclasses import asdict
 
 import pytest
 
-from evalkit.compare import FORMATS, compare, render, rows_table
+from evalkit.compare import compare
+from evalkit.compare_text import FORMATS, render, rows_table
 from evalkit.errors import InputError
 from evalkit.records import Record, Run, fingerprint_hash
 from evalkit.stats import mcnemar, paired_mean_difference

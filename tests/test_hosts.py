@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import evalkit
+from evalkit import wire
 from evalkit.config import make_config
 from evalkit.errors import InputError
 from evalkit.evaluation import measure
-from evalkit.hosts import Actor, Batching, Served, act_on, choose_batching
+from evalkit.hosts import Actor, Batching, Served, act_on, choose_batching, pack_observation, unpack_observation
 from evalkit.records import Run
 from evalkit.registry import load_suite, make_policy
 from evalkit.testing import fake_observation
@@ -53,7 +54,7 @@ def test_replicas_give_the_records_of_a_policy_inside_the_worker(reference, tmp_
     seen = batches(tmp_path / "a")
     assert len({process for process, _ in seen}) == 2
     assert max(size for _, size in seen) > 1, "observations of several workers travel together"
-    assert found.info["policy"]["checkpoint"]["sha256"] == "0" * 64 and found.info["policy"]["replicas"] == 2
+    assert found.info["policy"]["checkpoint"]["sha256"] == "0" * 64 and found.info["policy"]["served"]["replicas"] == 2
 
 
 def test_a_killed_replica_costs_nothing(reference, tmp_path, capfd):
@@ -97,7 +98,7 @@ def test_stateful_policies_are_reset_and_refuse_replicas(tmp_path):
     first, other = toy_episode(index=0), toy_episode(index=1)
     for episode, step, expected in ((first, 0, 1), (other, 0, 1), (first, 1, 2), (first, 0, 1), (other, 1, 2)):
         answers = actor.answers([(5, fake_observation(TOY, episode, step))])
-        assert answers[5][0, 0] * 40 == pytest.approx(expected)
+        assert wire.unpack(answers[5])[0, 0] * 40 == pytest.approx(expected)
     with pytest.raises(InputError, match="pass 1"):
         run(tmp_path / "b", "Counting", options={}, policy_replicas=2)
 
@@ -151,7 +152,18 @@ def test_a_batch_that_raises_is_tried_one_by_one():
     batch = [(index, fake_observation(TOY, toy_episode(index=index))) for index in range(3)]
     answers = act_on(policy, batch)
     assert isinstance(answers[1], str) and "cannot be answered" in answers[1]
-    assert all(np.array_equal(answers[index], policy.chunk(batch[index][1])) for index in (0, 2))
+    assert all(np.array_equal(wire.unpack(answers[index]), policy.chunk(batch[index][1])) for index in (0, 2))
+
+
+def test_an_observation_travels_whole():
+    """Every field arrives, arrays bit for bit."""
+    sent = fake_observation(TOY, toy_episode(index=3), step=5)
+    found = unpack_observation(pack_observation(sent))
+    assert (found.episode, found.step, found.instruction, found.query_seed) == \
+        (sent.episode, sent.step, sent.instruction, sent.query_seed)
+    for group in ("views", "state"):
+        assert {name: (array.dtype, array.tobytes()) for name, array in getattr(found, group).items()} == \
+            {name: (array.dtype, array.tobytes()) for name, array in getattr(sent, group).items()}
 
 
 def test_suites_of_one_embodiment_share_a_loaded_policy():

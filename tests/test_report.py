@@ -166,7 +166,7 @@ def test_task_rows(tmp_path):
     page = report(tmp_path, make_run(tmp_path / "run"))
     low, high = wilson(3, 4)
     assert page.row("tasks", "near") == [
-        "near", "3/4", "75", f"[{100 * low:.0f}, {100 * high:.0f}]", "1", "0", "19", "", "toy/00"]
+        "near", "3/4", "75", f"[{100 * low:.0f}, {100 * high:.0f}]", "1", "0", "19", "toy/00"]
     assert page.row("tasks", "far")[1:6] == ["0/2", "0", "[0, 66]", "1", "2"]
 
 

@@ -14,7 +14,6 @@ from evalkit.sequential import (
     STOP,
     crossing_probability,
     e_value,
-    first_episodes,
     paired_z,
     plan_looks,
     take_anytime_look,
@@ -129,8 +128,8 @@ def test_words_of_a_look():
     plan = plan_looks(600, 2)
     early = take_look(plan, 300, 2.0)
     assert (early.decision, early.better) == (CONTINUE, None)
-    assert early.statement == ("look 1 of 2 (300 of 600 episodes of each run) by O'Brien and Fleming's rule: |z| 2.000 "
-                               "< 2.797: continue to 600 episodes; nothing is shown yet.")
+    assert early.statement == ("look 1 of 2 (300 of 600 episodes of each task) by O'Brien and Fleming's rule: |z| "
+                               "2.000 < 2.797: continue to 600 episodes; nothing is shown yet.")
     stopped = take_look(plan, 300, -3.0)
     assert (stopped.decision, stopped.better) == (STOP, "A")
     assert stopped.statement.startswith("stopped early, look 1 of 2") and "optimistic" in stopped.statement
@@ -146,13 +145,6 @@ def test_words_of_an_anytime_look():
     assert (stopped.decision, stopped.better) == (STOP, "A") and "28.4 >= 20" in stopped.statement
     over = take_anytime_look(7, 0, 100, 100)
     assert (over.decision, over.better) == (STOP, None) and "no difference shown" in over.statement
-
-
-def test_a_look_uses_episodes_of_all_tasks():
-    """The first five of two tasks of four episodes: three of one and two of the other."""
-    planned = [f"toy/{task:02d}/{index:03d}" for task in (0, 2) for index in (4, 5, 6, 7)]
-    assert first_episodes(planned, 5) == ["toy/00/004", "toy/02/004", "toy/00/005", "toy/02/005", "toy/00/006"]
-    assert sorted(first_episodes(planned, 8)) == planned
 
 
 @pytest.mark.parametrize("episodes, looks, rule", [(100, 0, "pocock"), (100, [0.5], "pocock"), (100, [], "pocock"),

@@ -47,6 +47,7 @@ def render(runs: Sequence[contents.Opened], markers: Markers, folder: Path) -> s
     compared = pairs.compare_all(runs)
     return _environment().get_template("report.html.j2").render(
         runs=summaries, several=len(runs) > 1, glyphs=contents.GLYPHS, phases=contents.PHASES,
+        groups=any(row["group"] for run in summaries for row in run["tasks"]),
         forests=contents.forests(runs, markers), markers=markers, charts=charts, longest=longest,
         warnings=sorted({warning for run in runs for warning in run.warnings}),
         suites=list(dict.fromkeys(suite for run in runs for suite in run.suites)),

@@ -237,7 +237,8 @@ def success_steps(opened: Opened, suite: str) -> dict[str, Any]:
     said = (f"{len(steps)} successes; half of them between steps {quartiles[0]} and {quartiles[2]}, median "
             f"{quartiles[1]}" if quartiles else "no successes with a known step")
     horizon = max(described.max_steps, int(steps.max()) if len(steps) else 0)
-    return {"suite": suite, "said": said, "plot": charts.histogram(steps, horizon, BINS, f"{suite}: {said}")}
+    plot = charts.histogram(steps, horizon, BINS, f"{suite}: {said}") if len(steps) else ""
+    return {"suite": suite, "said": said, "plot": plot}
 
 
 def _facts(info: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Protocol
 
-from evalkit.compare import Comparison, Row, compare, headlines
+from evalkit.compare import Comparison, Row, compare
+from evalkit.compare_text import headlines
 from evalkit.errors import InputError
 from evalkit.records import Run
 from evalkit.stats import Difference
