@@ -22,6 +22,10 @@ PASSED_ON = ("EVALKIT_CACHE", "XDG_CACHE_HOME", "MUJOCO_GL", "MUJOCO_EGL_DEVICE_
 STARTS = 3
 
 
+#: Actors to end when this process leaves a cluster that it had joined before the run; None where the run joined it.
+_guests: list[Any] | None = None
+
+
 class ProcessDied(RuntimeError):
     """An actor's process ended, or the cluster lost it. The text holds the last lines of what is known."""
 
@@ -29,12 +33,19 @@ class ProcessDied(RuntimeError):
 def connect(address: str | None, cpus: int) -> None:
     """Connect to the cluster at `address`, or start one on this machine with room for `cpus` actors of one core.
 
+    A process that is connected already, such as a training script that uses Ray, stays in its cluster.
     Raises InputError if the cluster cannot be reached or is smaller.
     """
+    global _guests
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave the GPU visible to EGL
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # no actor here could use a prestarted process
     import ray
 
+    if ray.is_initialized():
+        _guests = []
+        _check_size(cpus, "this process's cluster")
+        return
     terminate = signal.getsignal(signal.SIGTERM)
     common = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address is None:  # "local": without it ray would join whatever cluster RAY_ADDRESS or a `ray start` names
@@ -46,20 +57,30 @@ def connect(address: str | None, cpus: int) -> None:
         except (OSError, ValueError, RuntimeError) as error:  # ConnectionError is an OSError
             raise InputError(f"cannot reach a Ray cluster at {address!r}: {error}\nStart one with `ray start --head`, "
                              "or leave --ray-address out to use this machine alone.") from error
-        cores = int(ray.cluster_resources().get("CPU", 0))
-        if cores < cpus:
-            disconnect()
-            raise InputError(f"{cpus} workers asked for, the cluster at {address!r} has {cores} CPUs; "
-                             f"pass --workers {cores} or fewer")
+        _check_size(cpus, f"the cluster at {address!r}")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, terminate)  # ray.init replaces it by one that does not unwind as Ctrl-C does
 
 
+def _check_size(cpus: int, what: str) -> None:
+    found = int(sum(resources.get("CPU", 0) for resources in nodes()))
+    if found < cpus:
+        disconnect()
+        raise InputError(f"{cpus} workers asked for, {what} has {found} CPUs; pass --workers {found} or fewer")
+
+
 def disconnect() -> None:
-    """Leave the cluster; one that `connect` started ends."""
+    """Leave the cluster; one that `connect` started ends. One that this process had joined before stays, without the
+    actors of the run."""
+    global _guests
     import ray
 
-    ray.shutdown()
+    if _guests is None:
+        ray.shutdown()
+        return
+    for handle in _guests:
+        kill(handle)
+    _guests = None
 
 
 def nodes() -> list[Mapping[str, float]]:
@@ -71,7 +92,9 @@ def nodes() -> list[Mapping[str, float]]:
 
 def cores(address: str | None) -> int:
     """Cores of this machine, or of the whole cluster at `address`."""
-    if address is None:
+    import ray
+
+    if address is None and not ray.is_initialized():
         return os.cpu_count() or 1
     connect(address, 1)
     found = int(sum(resources.get("CPU", 0) for resources in nodes()))
@@ -93,7 +116,10 @@ def actor(kind: type, *arguments: Any, python: Path | None = None, cpus: float =
                "runtime_env": runtime(python, variables or {})}
     if concurrency is not None:
         options["max_concurrency"] = concurrency
-    return ray.remote(kind).options(**options).remote(*arguments)
+    handle = ray.remote(kind).options(**options).remote(*arguments)
+    if _guests is not None:
+        _guests.append(handle)
+    return handle
 
 
 def runtime(python: Path | None, variables: Mapping[str, str]) -> dict[str, Any]:

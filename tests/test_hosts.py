@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import evalkit
-from evalkit import wire
+from evalkit import cluster, wire
 from evalkit.config import make_config
 from evalkit.errors import InputError
 from evalkit.evaluation import measure
@@ -17,17 +18,27 @@ from evalkit.hosts import Actor, Batching, Served, act_on, choose_batching, pack
 from evalkit.records import Run
 from evalkit.registry import load_suite, make_policy
 from evalkit.testing import fake_observation
+from evalkit.workers import IdleCores, idle_seconds
 from tests.acting_policies import Counting, Elsewhere, drift
 from tests.helpers import toy_episode
 
 TOY = load_suite("toy")
 
 
-def run(folder: Path, policy: str = "Elsewhere", workers: int = 3, options: dict | None = None, **settings) -> Run:
+@pytest.fixture(scope="module", autouse=True)
+def one_cluster():
+    """A cluster for all runs of this file, which they join as those of a training script would: starting one takes
+    seconds."""
+    cluster.connect(None, 8)
+    yield
+    cluster.disconnect()
+
+
+def run(folder: Path, policy: str = "Elsewhere", workers: int | None = 2, options: dict | None = None, **settings) -> Run:
     folder.mkdir(exist_ok=True)
     given = {"folder": str(folder)} if options is None else options
     return measure(make_config({"suites": "toy", "policy": f"tests.acting_policies:{policy}", "policy_options": given,
-                                "episodes": "4", "workers": workers, "out": str(folder / "run"),
+                                "episodes": "3", "workers": workers, "out": str(folder / "run"),
                                 "policy_batch": 8, "policy_wait": 0.002, **settings}))
 
 
@@ -48,7 +59,7 @@ def reference(tmp_path_factory) -> Run:
 
 def test_replicas_give_the_records_of_a_policy_inside_the_worker(reference, tmp_path):
     """Where the policy acts, in how many processes and in which batches changes nothing."""
-    found = run(tmp_path / "a", workers=4, policy_replicas=2)
+    found = run(tmp_path / "a", workers=3, policy_replicas=2)
     assert measurements(found) == measurements(reference)
     assert {record.outcome for record in found.records().values()} == {"success", "failure"}
     seen = batches(tmp_path / "a")
@@ -116,13 +127,43 @@ def test_many_errors_in_a_row_end_the_run_and_it_resumes(tmp_path, capfd):
     assert [record.outcome for record in measure(make_config(values)).records().values()] == ["success"] * 6
 
 
+def test_workers_are_added_while_cores_idle(reference, tmp_path, monkeypatch):
+    """Without --workers the pool starts with one a core and grows where a core would find nothing to do; the records
+    stay the same."""
+    monkeypatch.setattr("evalkit.cluster.cores", lambda address: 1)
+    monkeypatch.setattr("evalkit.workers.IdleCores.enough_for_one", lambda self: True)
+    found = run(tmp_path / "a", workers=None, options={"folder": str(tmp_path / "a"), "seconds": 0.1})
+    assert measurements(found) == measurements(reference)
+    assert max(size for _, size in batches(tmp_path / "a")) > 1, "more than one worker asked at the same time"
+
+
+def test_idle_cores_are_told_from_the_kernels_count(monkeypatch):
+    """Another worker is worth while where cores together idled more than 0.7 s a second; asked every five seconds."""
+    now, idle = [100.0], [50.0]
+    monkeypatch.setattr("evalkit.workers.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("evalkit.workers.idle_seconds", lambda: idle[0])
+    cores = IdleCores()
+    now[0], idle[0] = 104.0, 54.0
+    assert not cores.enough_for_one()  # too soon
+    now[0], idle[0] = 106.0, 54.0
+    assert not cores.enough_for_one()  # 4 of 6 seconds
+    now[0], idle[0] = 112.0, 58.5
+    assert cores.enough_for_one()      # 4.5 of 6 seconds since the last answer
+
+
+def test_idle_seconds_only_grow():
+    """Two readings of the kernel's count, in seconds of all cores."""
+    before, start = idle_seconds(), time.monotonic()
+    time.sleep(0.05)
+    assert 0 <= idle_seconds() - before <= (time.monotonic() - start) * (os.cpu_count() or 1) + 1
+
+
 def test_evaluate_calls_the_callers_own_object(reference, tmp_path):
     """`evalkit.evaluate`: the object stays in this process, is called in batches, and gives the same records."""
     (tmp_path / "a").mkdir()
     policy = Elsewhere(TOY, str(tmp_path / "a"))
-    found = evalkit.evaluate(policy, "toy", episodes=4, workers=3, out=str(tmp_path / "run"), name="step-100")
+    found = evalkit.evaluate(policy, "toy", episodes=3, workers=2, out=str(tmp_path / "run"), name="step-100")
     assert measurements(found) == measurements(reference)
-    import os
     seen = batches(tmp_path / "a")
     assert {process for process, _ in seen} == {os.getpid()} and max(size for _, size in seen) > 1
     assert found.info["config"]["policy"] == "step-100"
@@ -145,10 +186,9 @@ def test_evaluate_twice_measures_twice(tmp_path, monkeypatch):
     assert first.folder != second.folder and first.folder.parent == Path("results/runs")
 
 
-def test_a_batch_that_raises_is_tried_one_by_one():
+def test_a_batch_that_raises_is_tried_one_by_one(tmp_path):
     """Each number gets its own chunk or its own traceback."""
-    policy = Elsewhere(TOY, "/tmp", fail="toy/00/001")
-    policy.log = Path("/dev/null")
+    policy = Elsewhere(TOY, str(tmp_path), fail="toy/00/001")
     batch = [(index, fake_observation(TOY, toy_episode(index=index))) for index in range(3)]
     answers = act_on(policy, batch)
     assert isinstance(answers[1], str) and "cannot be answered" in answers[1]

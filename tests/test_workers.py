@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from evalkit import cluster
 from evalkit.config import make_config
 from evalkit.episode import Episode
 from evalkit.evaluation import measure
@@ -16,6 +17,15 @@ from evalkit.records import Record, Run
 from evalkit.suite import EnvOptions, ProcessNeeds
 from evalkit.workers import EpisodeQueue, Job, Worker, WorkerPool
 from tests.helpers import evalkit, lines, planned_ids
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_cluster():
+    """A cluster for all runs of this file, which they join as those of a training script would: starting one takes
+    seconds."""
+    cluster.connect(None, 8)
+    yield
+    cluster.disconnect()
 
 
 def episodes(task: int, count: int, max_steps: int = 40) -> list[Episode]:

@@ -27,6 +27,9 @@ GLYPHS = {SUCCESS: "✓", FAILURE: "✕", ERROR: "!", MISSING: "·"}
 PHASES = ("reset", "physics", "render", "policy")
 BINS = 20
 
+#: Characters of one fact about a run: a server's metadata hold whole statistics.
+LONGEST = 600
+
 #: Field of a Record that holds the step at which the suite's rule was satisfied.
 SUCCESS_STEP = {"any_step": "first_success_step", "chunk_end": "chunk_end_step"}
 
@@ -249,7 +252,8 @@ def _facts(info: Mapping[str, Any]) -> list[tuple[str, str]]:
               ("git revision", revision)]
     merged = [(f"merged from {part.get('name')}", f"{part.get('command')} ({part.get('kept')} records kept)")
               for part in info.get("merged", [])]
-    grouped = [(f"{group}: {key}", _plain(value)) for group in ("versions", "hardware", "config", "settings")
+    grouped = [(f"{group}: {key}", _plain(value))
+               for group in ("policy", "versions", "hardware", "config", "settings")
                for key, value in (info.get(group) or {}).items()]
     return [*single, *merged, *grouped]
 
@@ -261,7 +265,8 @@ def _fingerprints(info: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... (run.json has the rest)"
 
 
 class Texts:
