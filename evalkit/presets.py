@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evalkit.errors import unknown
+from evalkit.errors import InputError, unknown
+from evalkit.registry import expand_suites
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ PRESETS = {
         Preset("dit4dit-paper/libero", "DiT4DiT's release on LIBERO: 40 tasks x 50 episodes, 8 of 8 executed",
                {"suites": "libero", "policy": "dit4dit", "episodes": 50, "assets": "real",
                 "policy_options": {"executed_steps": 8, "dtype": "bf16"}},
-               "libero", "DiT4DiT/d4d-libero"),
+               "libero", "DiT4DiT/d4d-libero/README"),
         Preset("dit4dit-paper/robocasa-gr1", "DiT4DiT's release on RoboCasa-GR1: 24 tasks x 50 episodes, 12 of 16",
                {"suites": "robocasa_gr1", "policy": "dit4dit", "episodes": 50, "assets": "real", "scenes": "upstream",
                 "policy_options": {"executed_steps": 12, "dtype": "bf16_all"}},
-               "robocasa_gr1", "DiT4DiT/d4d-gr1-script"),
+               "robocasa_gr1", "DiT4DiT/d4d-gr1-script/pooled"),
     )
 }
 
@@ -47,8 +48,10 @@ def find_preset(name: str) -> Preset:
 
 
 def with_preset(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` over those of the preset; a notice names where they depart from its protocol."""
+    """`values` over those of the preset; a notice names where they depart from its protocol. Raises InputError for
+    suites of another benchmark."""
     preset = find_preset(name)
+    _check_suites(preset, values.get("suites"))
     options = {**preset.values["policy_options"], **(values.get("policy_options") or {})}
     departing = [f"{key} {values[key]} (preset: {value})" for key, value in preset.values.items()
                  if key != "policy_options" and values.get(key) is not None and str(values[key]) != str(value)]
@@ -59,3 +62,11 @@ def with_preset(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**preset.values, **{key: value for key, value in values.items() if value is not None},
             "policy_options": options}
 
+
+
+def _check_suites(preset: Preset, given: str | Sequence[str] | None) -> None:
+    allowed = expand_suites([preset.values["suites"]])
+    suites = expand_suites(given.split(",") if isinstance(given, str) else list(given or allowed))
+    foreign = [suite for suite in suites if suite not in allowed]
+    if foreign:
+        raise InputError(f"preset {preset.name} is for {', '.join(allowed)}; got --suite {', '.join(foreign)}")

@@ -6,6 +6,7 @@ import pytest
 
 from evalkit import paper
 from evalkit.config import make_config
+from evalkit.entries import AVERAGE, gr1_layout, libero_layout, published_entry
 from evalkit.errors import InputError
 from evalkit.plan import make_plan
 from evalkit.presets import PRESETS, find_preset, with_preset
@@ -28,9 +29,12 @@ def test_a_preset_is_the_protocol_of_the_release(name, episodes, steps, policy_o
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_a_published_row(name):
-    """The reference that a result is held against is in the published numbers, of the preset's benchmark."""
+    """The reference that a result is held against is one published row of the preset's benchmark, with n."""
     preset = find_preset(name)
-    assert preset.benchmark in paper.find_references([preset.reference])
+    parts = paper.find_references([preset.reference])[preset.benchmark]
+    layout = {"libero": libero_layout, "robocasa_gr1": gr1_layout}[preset.benchmark]()
+    entry = published_entry(layout, *parts)
+    assert entry.cells[AVERAGE].n
 
 
 def test_departures_are_named(capsys):
@@ -54,3 +58,9 @@ def test_unknown_preset():
     """The nearest name is suggested."""
     with pytest.raises(InputError, match="Did you mean 'dit4dit-paper/libero'"):
         with_preset("dit4dit-paper/liber", {})
+
+
+def test_suites_of_another_benchmark():
+    """A preset's table has no place for them, so they are refused before the run."""
+    with pytest.raises(InputError, match="is for libero_spatial.*got --suite toy"):
+        with_preset("dit4dit-paper/libero", {"suites": "libero_goal,toy"})
