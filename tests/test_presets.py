@@ -62,5 +62,5 @@ def test_unknown_preset():
 
 def test_suites_of_another_benchmark():
     """A preset's table has no place for them, so they are refused before the run."""
-    with pytest.raises(InputError, match="is for libero_spatial.*got --suite toy"):
+    with pytest.raises(InputError, match=r"is for libero_spatial.*got --suite toy"):
         with_preset("dit4dit-paper/libero", {"suites": "libero_goal,toy"})
