@@ -34,7 +34,8 @@ def one_cluster():
     cluster.disconnect()
 
 
-def run(folder: Path, policy: str = "Elsewhere", workers: int | None = 2, options: dict | None = None, **settings) -> Run:
+def run(folder: Path, policy: str = "Elsewhere", workers: int | None = 2, options: dict | None = None,
+        **settings) -> Run:
     folder.mkdir(exist_ok=True)
     given = {"folder": str(folder)} if options is None else options
     return measure(make_config({"suites": "toy", "policy": f"tests.acting_policies:{policy}", "policy_options": given,
