@@ -13,7 +13,7 @@ SCENES   ?= auto
 export PIP_NO_INPUT := 1
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end bench bench-gr1 browser libero-tables clean
+.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end bench bench-libero-profile bench-gr1 browser libero-tables clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -73,6 +73,9 @@ test-end-to-end: setup  ## The command line with real simulators in Ray workers
 
 bench: setup  ## Speed against the bare simulator loop; writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.libero
+
+bench-libero-profile: setup  ## Where LIBERO's steps, resets and episodes spend their time; writes results/benchmarks/
+	$(VENV)/bin/python -m benchmarks.libero_profile
 
 bench-gr1: setup  ## Costs of RoboCasa-GR1's resets, steps, pictures and episodes; writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.robocasa_gr1

@@ -30,7 +30,7 @@ BARE = "benchmarks.libero_bare"
 def steps_per_second(python: Path, assets: Path, workers: int, chunk: int) -> float:
     """Control steps a second of `workers` workers, from the first result to the last: start-up is left out."""
     views = tuple(load_suite(SUITE).views)
-    job = Job("random", {"chunk": chunk, "views": 1}, EnvOptions(views, "reference", assets))
+    job = Job("random", {"chunk": chunk, "views": 1}, EnvOptions(views, "reference", assets=assets))
     episodes = [Episode(SUITE, task, index, 7, STEPS) for task in range(workers) for index in range(EPISODES + 1)]
     with WorkerPool(job, [SUITE], workers, python) as pool:
         finished = []

@@ -52,7 +52,7 @@ class Evalkit:
 
     def __init__(self, suite: str, task: int, assets: Path):
         self.suite, self.task = load_suite(suite), task
-        self.env = LiberoEnv(self.suite, task, EnvOptions(VIEWS, "reference", assets))
+        self.env = LiberoEnv(self.suite, task, EnvOptions(VIEWS, "reference", assets=assets))
 
     def measure(self, chunk: int) -> dict[str, float]:
         """One episode of `STEPS` steps: seconds a step without the reset, of which rendering; seconds of the reset."""
@@ -106,7 +106,7 @@ def pss_mib() -> float:
 def memory(assets: Path, views: tuple[str, ...]) -> float:
     """MiB of a process that has played one episode."""
     suite = load_suite("libero_spatial")
-    env = LiberoEnv(suite, 0, EnvOptions(views, "reference", assets))
+    env = LiberoEnv(suite, 0, EnvOptions(views, "reference", assets=assets))
     run_episode(env, Random(suite, views=int(bool(views))), Episode(suite.name, 0, 0, 7, 16))
     used = pss_mib()
     env.close()

@@ -58,6 +58,6 @@ def make_env(assets):
     LiberoEnv.start_process(EnvOptions(views=views, assets=assets))
 
     def make(suite: str, task: int, views: tuple[str, ...] = (), seed_policy: str = "reference") -> LiberoEnv:
-        return LiberoEnv(load_suite(suite), task, EnvOptions(views, seed_policy, assets))
+        return LiberoEnv(load_suite(suite), task, EnvOptions(views, seed_policy, assets=assets))
 
     return make
