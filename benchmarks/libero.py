@@ -32,7 +32,7 @@ def steps_per_second(python: Path, assets: Path, workers: int, chunk: int) -> fl
     views = tuple(load_suite(SUITE).views)
     job = Job("random", {"chunk": chunk, "views": 1}, EnvOptions(views, "reference", assets=assets))
     episodes = [Episode(SUITE, task, index, 7, STEPS) for task in range(workers) for index in range(EPISODES + 1)]
-    with WorkerPool(job, [SUITE], workers, python) as pool:
+    with WorkerPool(job, [SUITE], workers, python=python) as pool:
         finished = []
         for result in pool.run(episodes):
             if result.record.outcome == "error":

@@ -145,8 +145,17 @@ def choose_batching(seconds: Mapping[int, float]) -> Batching:
 def act_on(policy: Policy, batch: Sequence[tuple[int, Observation]]) -> dict[int, bytes | str]:
     """Packed chunk or traceback by number."""
     results = act_each(policy, [observation for _, observation in batch]) if batch else []
-    return {number: "".join(traceback.format_exception(result)) if isinstance(result, Exception) else wire.pack(result)
-            for (number, _), result in zip(batch, results)}
+    return {number: _packed(result) for (number, _), result in zip(batch, results)}
+
+
+def _packed(result: np.ndarray | Exception) -> bytes | str:
+    """A chunk for the broker, or the traceback of `result`; also of what cannot travel, such as an array of None."""
+    if not isinstance(result, Exception):
+        try:
+            return wire.pack(result)
+        except wire.WireError as error:
+            result = error
+    return "".join(traceback.format_exception(result))
 
 
 def unpacked(batch: Sequence[tuple[int, bytes]]) -> list[tuple[int, Observation]]:

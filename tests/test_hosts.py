@@ -196,6 +196,17 @@ def test_a_batch_that_raises_is_tried_one_by_one(tmp_path):
     assert all(np.array_equal(wire.unpack(answers[index]), policy.chunk(batch[index][1])) for index in (0, 2))
 
 
+@pytest.mark.parametrize("nonsense, cause", [
+    (lambda items: None, "TypeError"), (lambda items: [None] * len(items), "dtype object"),
+    (lambda items: [], "0 chunks")])
+def test_nonsense_is_an_error_of_its_episode(nonsense, cause):
+    """A policy that answers nothing, or what is no chunk, neither stops its process nor the caller's."""
+    policy = Counting(TOY)
+    policy.act = nonsense
+    answers = act_on(policy, [(index, fake_observation(TOY, toy_episode(index=index))) for index in range(2)])
+    assert set(answers) == {0, 1} and all(isinstance(text, str) and cause in text for text in answers.values())
+
+
 def test_an_observation_travels_whole():
     """Every field arrives, arrays bit for bit."""
     sent = fake_observation(TOY, toy_episode(index=3), step=5)
