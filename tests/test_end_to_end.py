@@ -86,7 +86,7 @@ def test_scripted_policy_on_stand_ins(tmp_path):
 
 def test_same_records_for_any_workers_and_after_kill(tmp_path):
     """One worker; three workers; and a driver killed with -9 half-way and repeated: the same planned records."""
-    common = ("--suite", "libero_goal", "--policy", "random", "--tasks", "0-1", "--episodes", 2, "--assets", "stand-in")
+    common = ("--suite", "libero_spatial", "--policy", "random", "--tasks", "0-1", "--episodes", 2, "--assets", "stand-in")
     evalkit("run", *common, "--workers", 1, "--out", tmp_path / "one")
     evalkit("run", *common, "--workers", 3, "--out", tmp_path / "three")
 
@@ -103,7 +103,7 @@ def test_same_records_for_any_workers_and_after_kill(tmp_path):
     evalkit("run", *common, "--workers", 2, "--out", killed)
 
     expected = measurements(tmp_path / "one")
-    assert sorted(expected) == [f"libero_goal/{task:02d}/{index:03d}" for task in range(2) for index in range(2)]
+    assert sorted(expected) == [f"libero_spatial/{task:02d}/{index:03d}" for task in range(2) for index in range(2)]
     assert measurements(tmp_path / "three") == expected
     assert measurements(killed) == expected
     lines = (killed / "episodes.jsonl").read_text().splitlines()
