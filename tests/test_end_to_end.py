@@ -86,7 +86,8 @@ def test_scripted_policy_on_stand_ins(tmp_path):
 
 def test_same_records_for_any_workers_and_after_kill(tmp_path):
     """One worker; three workers; and a driver killed with -9 half-way and repeated: the same planned records."""
-    common = ("--suite", "libero_spatial", "--policy", "random", "--tasks", "0-1", "--episodes", 2, "--assets", "stand-in")
+    common = ("--suite", "libero_spatial", "--policy", "random", "--tasks", "0-1", "--episodes", 2,
+              "--assets", "stand-in")
     evalkit("run", *common, "--workers", 1, "--out", tmp_path / "one")
     evalkit("run", *common, "--workers", 3, "--out", tmp_path / "three")
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from baselines.common import NATIVE, REQUIREMENTS
+from baselines.common.config import read_config
 from baselines.common.layouts import action_statistics, layout_for, read_statistics
-from baselines.dit4dit.config import RELEASED, read_config, read_settings
+from baselines.dit4dit.config import FOLDER, RELEASED, read_settings
 from baselines.dit4dit.folders import SYNTHETIC, find_base, find_weights
 from evalkit.errors import InputError, unknown
 from evalkit.policy import Policy
@@ -86,7 +87,7 @@ class DiT4DiT(Policy):
     def _read_checkpoint(self, checkpoint: str, base_model: str) -> None:
         self.weights = find_weights(checkpoint)
         self.folder = self.weights.parents[1]
-        config = read_config(self.folder / "config.yaml")
+        config = read_config(self.folder / "config.yaml", FOLDER)
         self.settings = read_settings(config, self.folder / "config.yaml")
         self.statistics = read_statistics(self.folder / "dataset_statistics.json")
         self._action_statistics = action_statistics(self.statistics, self.layout,
@@ -107,9 +108,10 @@ class DiT4DiT(Policy):
         import torch
 
         from baselines.common.checkpoint import read_state_dict
+        from baselines.common.device import find_device
         from baselines.dit4dit import graph, model
 
-        self.device = model.find_device(self._device)
+        self.device = find_device(self._device, "dit4dit")
         gpu = self.device.type == "cuda"
         if not gpu and (self._compile or self._graph):
             raise InputError(f"options compile and graph need a GPU; the device is {self.device}. Leave them out here")

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from baselines.common.layouts import SIDE
 from evalkit.errors import InputError
 
@@ -90,18 +88,9 @@ RELEASED = {
 }
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The parsed config.yaml. Raises InputError when it is missing or malformed."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing. A DiT4DiT checkpoint is a folder with config.yaml, "
-                         "dataset_statistics.json and final_model/pytorch_model.pt; give that folder, or the .pt in it")
-    try:
-        parsed = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(parsed, dict):
-        raise InputError(f"{path} holds a {type(parsed).__name__}, expected a map")
-    return parsed
+#: How a checkpoint's folder looks, for whoever gives another.
+FOLDER = ("A DiT4DiT checkpoint is a folder with config.yaml, dataset_statistics.json and "
+          "final_model/pytorch_model.pt; give that folder, or the .pt in it")
 
 
 def look_up(config: Mapping[str, Any], key: str) -> Any:

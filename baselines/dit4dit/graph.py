@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from baselines.common.device import capture
 from baselines.dit4dit.model import Model, Noise
-
-#: Runs before the capture, in which libraries choose kernels and get their memory (torch.cuda.graph's documentation).
-WARM_UP = 3
 
 
 class GraphedAnswer:
@@ -22,23 +20,12 @@ class GraphedAnswer:
         """The chunk (B, T, A); it lies in a buffer that the next call overwrites."""
         given = (pixels, text, state, noise.posterior, noise.video, noise.action)
         if self._graph is None:
-            self._capture(given)
+            self._inputs = [tensor.clone() for tensor in given]
+            self._graph, self._output = capture(self._run)
         for buffer, tensor in zip(self._inputs, given):
             buffer.copy_(tensor)
         self._graph.replay()
         return self._output
-
-    def _capture(self, given: tuple[Tensor, ...]) -> None:
-        self._inputs = [tensor.clone() for tensor in given]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP):
-                self._run()
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._output = self._run()
 
     def _run(self) -> Tensor:
         pixels, text, state, *noise = self._inputs

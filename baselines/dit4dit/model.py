@@ -171,18 +171,6 @@ class Model(nn.Module):
                 "action": (self.settings.horizon, self.settings.action_dim)}
 
 
-def find_device(name: str) -> torch.device:
-    """torch's device of this name; "": the GPU where there is one. Raises InputError for one that is not here."""
-    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    try:
-        device = torch.device(name or ("cuda" if gpus else "cpu"))
-    except RuntimeError:
-        device = None
-    if device is None or (device.type == "cuda" and (device.index or 0) >= len(gpus)):
-        raise InputError(f"option device of policy 'dit4dit' is {name!r}; this machine has {', '.join(['cpu', *gpus])}")
-    return device
-
-
 def load_model(tensors: Mapping[str, Tensor], base: Path, settings: Settings, precision: Precision,
                device: torch.device, source: Path | str, resident: bool | None = None) -> Model:
     """The model of a checkpoint's `tensors`. base: folder of Cosmos-Predict2.5-2B, of which only configs and tokenizer

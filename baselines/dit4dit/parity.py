@@ -20,9 +20,10 @@ import numpy as np
 import torch
 
 from baselines.common.checkpoint import read_state_dict
+from baselines.common.config import read_config
 from baselines.common.layouts import LAYOUTS, Layout, action_statistics, read_statistics, resize
 from baselines.common.parity import Report
-from baselines.dit4dit.config import TEXT_LENGTH, Settings, read_config, read_settings
+from baselines.dit4dit.config import FOLDER, TEXT_LENGTH, Settings, read_settings
 from baselines.dit4dit.frames import channels_first, to_pixels
 from baselines.dit4dit.model import PRECISIONS, Model, Noise, load_model
 from baselines.dit4dit.text import Tokenizer
@@ -90,7 +91,8 @@ class Fixture:
         self.folder, self.run = folder, folder / "run"
         self.inputs, self.client, self.noise_file = (read_arrays(folder / f"{name}.npz")
                                                      for name in ("inputs", "client", "noise"))
-        self.settings: Settings = read_settings(read_config(self.run / "config.yaml"), self.run / "config.yaml")
+        config = self.run / "config.yaml"
+        self.settings: Settings = read_settings(read_config(config, FOLDER), config)
         parsed = read_statistics(self.run / "dataset_statistics.json")
         self.layout: Layout = next(layout for layout in LAYOUTS if layout.tag in parsed)
         self.statistics = action_statistics(parsed, self.layout, self.run)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from baselines.common.checkpoint import file_sha256
+from baselines.common.device import find_device
 from baselines.lerobot.checkpoint import STATE, STATE_GROUPS, WEIGHTS, Checkpoint, read_dtypes
 from evalkit.errors import InputError
 from evalkit.suite import Observation
@@ -47,19 +48,6 @@ def import_torchvision() -> None:
         importlib.import_module("torchvision")
 
 
-def choose_device(name: str) -> torch.device:
-    """The device called `name`; ``auto``: CUDA if there is one. Raises InputError."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise InputError(f"option device of policy 'lerobot' is {name!r}, which this process cannot use: {error}\n"
-                         f"Allowed: auto, cpu, cuda, cuda:0 ... (devices of CUDA here: {torch.cuda.device_count()})"
-                         ) from error
-
-
 @contextmanager
 def loading(what: str) -> Iterator[None]:
     """Turn whatever lerobot raises about a file into an InputError that names `what`."""
@@ -76,7 +64,7 @@ class Runner:
     """A loaded policy with its processors. `steps`: n_action_steps instead of the config's, or None."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, steps: int | None):
-        self.checkpoint, self.device = checkpoint, choose_device(device)
+        self.checkpoint, self.device = checkpoint, find_device(device, "lerobot")
         import_torchvision()
         self.config = self._read_config(steps)
         self.policy = self._load_policy()

@@ -103,10 +103,12 @@ class Qwen3DiT(Policy):
     def load(self) -> None:
         import torch
 
+        from baselines.common.device import find_device
         from baselines.qwen3dit.model import load_network
         from baselines.qwen3dit.synthetic import synthetic_network
 
-        choices, device = self._choices, self._device()
+        choices = self._choices
+        device = find_device(choices["device"], "qwen3dit")
         gpu = device.type == "cuda"
         if gpu:
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
@@ -124,16 +126,6 @@ class Qwen3DiT(Policy):
         self._batch = choices["batch"] or (GPU_BATCH if gpu else 1)
         if gpu:
             self._warm_up()
-
-    def _device(self) -> Any:
-        """The torch.device that option `device` names. Raises InputError when this machine has none such."""
-        import torch
-
-        chosen, seen = self._choices["device"], [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-        if chosen not in ("", "cpu", *seen, *(["cuda"] if seen else [])):
-            raise InputError(f"option device of policy 'qwen3dit' is {chosen!r}; torch sees here: "
-                             f"{', '.join(['cpu', *seen])}")
-        return torch.device(chosen or ("cuda" if seen else "cpu"))
 
     def _warm_up(self) -> None:
         """Answer a blank observation, so that kernels are chosen, and a graph is captured, before the clock runs."""

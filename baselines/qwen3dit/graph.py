@@ -8,18 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from baselines.common.device import capture
 from baselines.qwen3dit.model import Inputs
-
-#: Runs before a capture, in which libraries choose kernels and get their memory (torch.cuda.graph's documentation).
-WARM_UP = 3
 
 
 @dataclass(frozen=True)
 class Captured:
-    """One graph with the tensors that it reads and the one that it writes."""
+    """The tensors that one graph reads, the graph, and the tensor that it writes."""
 
-    graph: torch.cuda.CUDAGraph
     inputs: Inputs
+    graph: torch.cuda.CUDAGraph
     chunk: Tensor
 
 
@@ -34,22 +32,9 @@ class Graphs:
         """The chunks (B, T, action_dim); they lie in a buffer that the next call overwrites."""
         key = (inputs.grid, *(tensor.shape for tensor in inputs.tensors))
         if key not in self._captured:
-            self._captured[key] = self._capture(inputs)
+            self._captured[key] = Captured(inputs, *capture(lambda: self._answer(inputs)))
         captured = self._captured[key]
         for buffer, tensor in zip(captured.inputs.tensors, inputs.tensors):
             buffer.copy_(tensor)
         captured.graph.replay()
         return captured.chunk
-
-    def _capture(self, inputs: Inputs) -> Captured:
-        """`inputs` become the graph's own buffers."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                self._answer(inputs)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            chunk = self._answer(inputs)
-        return Captured(graph, inputs, chunk)

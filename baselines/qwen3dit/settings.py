@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from baselines.common.config import read_config
 from evalkit.errors import InputError, unknown
 
 #: `framework.name` of a config -> the head it has. starVLA's own, and evalkit's name for the paper's baseline.
@@ -29,6 +28,11 @@ BASE_FILES = ("config.json", "preprocessor_config.json", "tokenizer_config.json"
 
 #: `model_type` of their config.json.
 MODEL_TYPE = "qwen3_vl"
+
+
+#: How a checkpoint's folder looks, for whoever gives another.
+FOLDER = ("A checkpoint lies one folder below config.yaml and dataset_statistics.json "
+          "(run/checkpoints/steps_<N>_pytorch_model.pt). Copy the run's folder whole")
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def read_settings(weights: Path, base_vlm: str) -> Settings:
     """Settings of the run that `weights` belong to (config.yaml in the folder above theirs); base_vlm: "" takes the
     folder that config.yaml names. Raises InputError naming what is missing or not supported."""
     source = weights.resolve().parents[1] / "config.yaml"
-    config = _read_yaml(source)
+    config = read_config(source, FOLDER)
     name = _get(config, "framework.name", source)
     if name not in FRAMEWORKS:
         raise unknown(f"framework.name in {source}", name, FRAMEWORKS)
@@ -114,20 +118,6 @@ def _check_model_type(folder: Path) -> Path:
         raise InputError(f"the VLM in {folder} is a {found!r}; supported: {MODEL_TYPE!r} (starVLA's Qwen2.5-VL "
                          "checkpoints are not: run them in its own server, policy 'remote')")
     return folder
-
-
-def _read_yaml(source: Path) -> Mapping[str, Any]:
-    if not source.is_file():
-        raise InputError(f"{source} is missing: a checkpoint lies one folder below config.yaml and "
-                         "dataset_statistics.json (run/checkpoints/steps_<N>_pytorch_model.pt). Copy the run's folder "
-                         "whole.")
-    try:
-        config = yaml.safe_load(source.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{source} is not YAML: {error}") from error
-    if not isinstance(config, Mapping):
-        raise InputError(f"{source} holds no map of settings")
-    return config
 
 
 def _get(config: Mapping[str, Any], path: str, source: Path) -> Any:
