@@ -13,7 +13,7 @@ import typer
 
 from evalkit import cli_policies, cli_results, environments, presets, registry
 from evalkit import config as configs
-from evalkit.errors import InputError, unknown
+from evalkit.errors import InputError, Stopped, unknown
 from evalkit.records import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -73,6 +73,12 @@ def run(suite: Suite = None, policy: PolicyName = None, checkpoint: Checkpoint =
         ray_address: Annotated[str, typer.Option(help="Ray cluster to use instead of this machine.")] = None,
         retries: Annotated[int, typer.Option(help="Further attempts after a crash. Default: 2.")] = None,
         timeout: Annotated[float, typer.Option(help="Seconds for one episode. Default: 1800.")] = None,
+        stall: Annotated[float, typer.Option(help="Seconds without a step, reset or query after which a worker counts "
+                                                  "as stuck and is replaced. Default: 300.")] = None,
+        worker_episodes: Annotated[int, typer.Option(help="Replace a worker after so many episodes (0: never). "
+                                                          "Default: as the suite needs.")] = None,
+        worker_memory: Annotated[float, typer.Option(help="Replace a worker that holds so many GiB. Default: 1.5 times "
+                                                          "what the suite says.")] = None,
         max_errors: Annotated[int, typer.Option(help="Stop after so many episodes in a row that end in errors (0: "
                                                      "never). Default: 10.")] = None,
         out: Out = None, config: ConfigFile = None) -> None:
@@ -90,7 +96,8 @@ def run(suite: Suite = None, policy: PolicyName = None, checkpoint: Checkpoint =
                         video=video, video_camera=video_camera, record_actions=record_actions, workers=workers,
                         policy_replicas=policy_replicas, policy_gpus=policy_gpus, policy_batch=policy_batch,
                         policy_wait=policy_wait, policy_timeout=policy_timeout, ray_address=ray_address,
-                        retries=retries, timeout=timeout, max_errors=max_errors, out=out)
+                        retries=retries, timeout=timeout, stall=stall, worker_episodes=worker_episodes,
+                        worker_memory=worker_memory, max_errors=max_errors, out=out)
     try:
         finished = measure(resolved)
     except KeyboardInterrupt:
@@ -258,7 +265,7 @@ def _interrupt(*_: object) -> None:
 
 
 def main() -> None:
-    """Entry point: wrong input ends with its message alone and status 2."""
+    """Entry point: wrong input ends with its message alone and status 2, a run that cannot go on with status 1."""
     signal.signal(signal.SIGTERM, _interrupt)
     sys.path.insert(0, os.getcwd())  # the user's own policies; `python -m` does it, the installed script does not
     try:
@@ -266,6 +273,9 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        sys.exit(1)
     except PermissionError as error:
         print(f"error: no permission for {error.filename}; pass another --out, or change the folder's permissions",
               file=sys.stderr)

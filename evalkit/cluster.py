@@ -18,6 +18,9 @@ from evalkit.paths import PROJECT
 #: Variables of the driver that actors get too.
 PASSED_ON = ("EVALKIT_CACHE", "XDG_CACHE_HOME", "MUJOCO_GL", "MUJOCO_EGL_DEVICE_ID", "HF_HOME")
 
+#: Whose values `publish` leaves in the cluster's table.
+NAMESPACE = b"evalkit"
+
 #: Attempts to start a cluster of this machine.
 STARTS = 3
 
@@ -63,7 +66,7 @@ def connect(address: str | None, cpus: int) -> None:
 
 
 def _check_size(cpus: int, what: str) -> None:
-    found = int(sum(resources.get("CPU", 0) for resources in nodes()))
+    found = available_cores()
     if found < cpus:
         disconnect()
         raise InputError(f"{cpus} workers asked for, {what} has {found} CPUs; pass --workers {found} or fewer")
@@ -97,9 +100,14 @@ def cores(address: str | None) -> int:
     if address is None and not ray.is_initialized():
         return os.cpu_count() or 1
     connect(address, 1)
-    found = int(sum(resources.get("CPU", 0) for resources in nodes()))
+    found = available_cores()
     disconnect()
     return found
+
+
+def available_cores() -> int:
+    """Cores of the living nodes of the cluster that this process is connected to."""
+    return int(sum(resources.get("CPU", 0) for resources in nodes()))
 
 
 def gpus() -> int:
@@ -108,14 +116,21 @@ def gpus() -> int:
 
 
 def actor(kind: type, *arguments: Any, python: Path | None = None, cpus: float = 1, gpus: float = 0,
-          memory: int | None = None, variables: Mapping[str, str] | None = None, concurrency: int | None = None) -> Any:
-    """A handle of a new process that holds ``kind(*arguments)``, in interpreter `python` (None: the driver's)."""
+          memory: int | None = None, variables: Mapping[str, str] | None = None, concurrency: int | None = None,
+          here: bool = False) -> Any:
+    """A handle of a new process that holds ``kind(*arguments)``, in interpreter `python` (None: the driver's).
+
+    here: on the driver's own node, so that no other node takes it along when it is lost.
+    """
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     options = {"num_cpus": cpus, "num_gpus": gpus, "memory": memory, "max_restarts": 0, "max_task_retries": 0,
                "runtime_env": runtime(python, variables or {})}
     if concurrency is not None:
         options["max_concurrency"] = concurrency
+    if here:
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), False)
     handle = ray.remote(kind).options(**options).remote(*arguments)
     if _guests is not None:
         _guests.append(handle)
@@ -160,6 +175,28 @@ def kill(handle: Any) -> None:
     import ray
 
     ray.kill(handle, no_restart=True)
+
+
+def publish(key: str, value: bytes) -> None:
+    """Leave `value` where any process of the cluster finds it: in the head node's table, which needs no process and no
+    port of its own."""
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_put(key.encode(), value, overwrite=True, namespace=NAMESPACE)
+
+
+def published(key: str) -> bytes | None:
+    """What was last published under `key`."""
+    from ray.experimental import internal_kv
+
+    return internal_kv._internal_kv_get(key.encode(), namespace=NAMESPACE)
+
+
+def unpublish(prefix: str) -> None:
+    """Remove what was published under keys that begin with `prefix`."""
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_del(prefix.encode(), del_by_prefix=True, namespace=NAMESPACE)
 
 
 def _start_local(**options: Any) -> None:

@@ -30,7 +30,8 @@ TYPES = {
     "policy_batch": (int, "a whole number"), "policy_wait": ((int, float), "seconds"),
     "policy_timeout": ((int, float), "seconds"), "max_errors": (int, "a whole number"),
     "ray_address": (str, "text"), "retries": (int, "a whole number"), "timeout": ((int, float), "a number"),
-    "out": (str, "text"),
+    "stall": ((int, float), "seconds"), "worker_episodes": (int, "a whole number"),
+    "worker_memory": ((int, float), "GiB"), "out": (str, "text"),
 }
 
 
@@ -43,7 +44,9 @@ class RunConfig:
     or auto, as far as the suites have them. full_horizon: no episode ends before its last step.
     video: none, failures, all, or a number of episodes a task. video_camera: views in a video, None for the suite's.
     workers: simulator processes; None: one a core, and more while cores wait for a policy that acts elsewhere.
-    timeout: wall-clock seconds for one episode.
+    timeout: seconds for one episode. stall: seconds in which a worker must get on (build, reset, ask, step) before it
+    counts as stuck and is replaced; waiting for a policy's server or replica has limits of its own.
+    worker_episodes, worker_memory: episodes, and GiB, after which a worker is replaced; None: as its suite needs.
     retries: further attempts after an exception, a dead worker or a timeout. max_errors: episodes in a row that may
     end in errors before the run stops (0: no limit).
     For policies that act in processes of their own: policy_replicas (None: one a GPU, else one), policy_gpus of each
@@ -75,6 +78,9 @@ class RunConfig:
     ray_address: str | None = None
     retries: int = 2
     timeout: float = 1800.0
+    stall: float = 300.0
+    worker_episodes: int | None = None
+    worker_memory: float | None = None
     out: str | None = None
 
     def decisive(self) -> dict[str, Any]:
@@ -229,14 +235,16 @@ def _check_numbers(config: RunConfig) -> None:
     for key in ("workers", "policy_replicas", "policy_batch"):
         if getattr(config, key) is not None and getattr(config, key) < 1:
             raise InputError(f"{key} is {getattr(config, key)}; at least 1 is needed (default: chosen by evalkit)")
-    for key in ("policy_gpus", "policy_wait", "max_errors"):
+    for key in ("policy_gpus", "policy_wait", "max_errors", "worker_episodes"):
         if getattr(config, key) is not None and getattr(config, key) < 0:
             raise InputError(f"{key} is {getattr(config, key)}; allowed: 0 or more")
     if config.retries < 0:
         raise InputError(f"retries is {config.retries}; allowed: 0 or more")
-    for key in ("timeout", "policy_timeout"):
+    for key in ("timeout", "policy_timeout", "stall"):
         if getattr(config, key) <= 0:
             raise InputError(f"{key} is {getattr(config, key)} seconds; it must be positive")
+    if config.worker_memory is not None and config.worker_memory <= 0:
+        raise InputError(f"worker_memory is {config.worker_memory} GiB; it must be positive")
     if not 0 <= config.seed < 2**32:
         raise InputError(f"seed is {config.seed}; allowed: 0 to {2**32 - 1} (numpy's range)")
     if config.seed_policy == "reference" and config.seed != 7:

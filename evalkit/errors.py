@@ -1,4 +1,4 @@
-"""What the user did wrong, in one screen: what was got, what is allowed, the next move."""
+"""What the user did wrong, or must mend, in one screen: what was got, what is allowed, the next move."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from collections.abc import Iterable
 
 class InputError(Exception):
     """Wrong input by the user. The command line prints its text alone and exits with status 2."""
+
+
+class Stopped(Exception):
+    """A run cannot go on: a full disk, no worker left. What was recorded is kept, and the same command continues.
+
+    The command line prints its text alone and exits with status 1.
+    """
 
 
 def unknown(kind: str, got: object, allowed: Iterable[object]) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 import shlex
@@ -28,10 +29,10 @@ from evalkit.hosts import LARGEST_BATCH, PATIENCE, Caller, Replicas, Served
 from evalkit.paths import PROJECT
 from evalkit.plan import make_plan
 from evalkit.policy import DRIVER, FunctionPolicy, Policy
-from evalkit.records import ERROR, SUCCESS, Record, Run, fingerprint_hash, missing, write_atomically
+from evalkit.records import ERROR, SUCCESS, Record, Run, fingerprint_hash, missing, write_atomically, writing
 from evalkit.registry import absolute_options, absolute_policy, expand_suites, load_suite, make_policy
 from evalkit.specs import check_policy_fits
-from evalkit.suite import EnvOptions, Observation
+from evalkit.suite import EnvOptions, Observation, ProcessNeeds
 from evalkit.workers import Job, Result, WorkerPool
 
 #: Workers a core that a run may grow to while cores idle.
@@ -76,14 +77,25 @@ def measure(config: RunConfig, policy: Policy | None = None) -> Run:
         print(f"notice: all {len(episodes)} planned episodes are already recorded in {run.folder}; pass another --out "
               "to measure again", file=sys.stderr)
         return run
-    with closing(run), _progress(run, episodes, waiting) as bar:
+    with closing(run):
+        run.lock()
+        waiting = _left(episodes, run.folder)  # what a driver that has just ended recorded meanwhile
+        _measure_all(run, config, episodes, waiting, pythons, assets, policies, policy)
+    return run
+
+
+def _measure_all(run: Run, config: RunConfig, planned: Sequence[Episode], waiting: Sequence[Episode],
+                 pythons: Mapping[str, Path | None], assets: Mapping[str, Assets | None],
+                 policies: Mapping[str, Policy], policy: Policy | None) -> None:
+    """Measure what is `waiting`, one interpreter after the other."""
+    with _progress(run, planned, waiting) as bar:
         for python, suites in groupby(config.suites, key=pythons.get):
             names = list(suites)
             part = [episode for episode in waiting if episode.suite in names]
             if part:
                 host = Caller(policy, *_caller_batching(config)) if policy else make_host(config, names, policies)
-                _measure(run, config, episodes, part, names, python, assets, policies, host, bar)
-    return run
+                if not _measure(run, config, planned, part, names, python, assets, policies, host, bar):
+                    return
 
 
 def check_policies(config: RunConfig, episodes: Sequence[Episode], given: Policy | None = None) -> dict[str, Policy]:
@@ -124,15 +136,16 @@ def _caller_batching(config: RunConfig) -> tuple[int, float]:
 
 def _measure(run: Run, config: RunConfig, planned: Sequence[Episode], episodes: Sequence[Episode], suites: list[str],
              python: Path | None, assets: Mapping[str, Assets | None], policies: Mapping[str, Policy],
-             host: Replicas | Caller | None, bar: tqdm) -> None:
-    """Roll out `episodes` of `suites`, which share an interpreter and assets, and record them.
+             host: Replicas | Caller | None, bar: tqdm) -> bool:
+    """Roll out `episodes` of `suites`, which share an interpreter and assets, and record them; whether to go on.
 
-    Ends early, with a notice, after `config.max_errors` episodes in a row that ended in an error.
+    Ends early, with a notice, after `config.max_errors` episodes in a row that ended in an error, and when the policy's
+    server is gone.
     """
     job = make_job(config, suites, assets, policies)
     needs = load_suite(suites[0]).scenes[job.env_options.scenes]
-    pool = WorkerPool(job, suites, *pool_size(config, len(episodes)), python, needs, config.ray_address,
-                      config.retries, config.timeout, host)
+    pool = WorkerPool(job, suites, *pool_size(config, len(episodes)), python, _worn_after(needs, config),
+                      config.ray_address, config.retries, config.timeout, host, config.stall)
     with pool:
         fingerprints = {name: make_fingerprint(config, name, assets[name], pool.described[name],
                                                sees=bool(policies[name].spec.views)) for name in suites}
@@ -143,10 +156,21 @@ def _measure(run: Run, config: RunConfig, planned: Sequence[Episode], episodes: 
             save(run, result, fingerprints[result.episode.suite]["hash"])
             show(bar, result.record)
             errors = errors + 1 if result.record.outcome == ERROR else 0
+            if result.gone:
+                bar.write("stopped: the policy's server is gone. Start it again and repeat the same command: what was "
+                          "measured is kept", file=sys.stderr)
+                return False
             if 0 < config.max_errors <= errors:
                 bar.write(f"stopped: {errors} episodes in a row ended in errors. Mend the cause and repeat the same "
                           "command: what was measured is kept (--max-errors changes the limit)", file=sys.stderr)
-                return
+                return False
+    return True
+
+
+def _worn_after(needs: ProcessNeeds, config: RunConfig) -> ProcessNeeds:
+    """`needs` of a worker, with what the user chose for when it is replaced."""
+    return replace(needs, resets=needs.resets if config.worker_episodes is None else config.worker_episodes,
+                   most_gb=config.worker_memory or needs.most_gb)
 
 
 def pool_size(config: RunConfig, episodes: int) -> tuple[int, int]:
@@ -197,17 +221,20 @@ def describe_run(config: RunConfig, episodes: Sequence[Episode], fingerprints: M
 
 
 def save(run: Run, result: Result, fingerprint: str) -> None:
-    """Write the video and the actions, if any, then the record that names them."""
+    """Write the video and the actions, if any, then the record that names them: an episode whose video finds no room
+    is measured again. Raises Stopped."""
     record = replace(result.record, fingerprint=fingerprint)
-    if result.video is not None:
-        name = f"videos/{record.id.replace('/', '-')}-{record.outcome}.mp4"
-        (run.folder / "videos").mkdir(exist_ok=True)
-        write_atomically(run.folder / name, result.video)
-        record = replace(record, video=name)
-    if result.actions is not None:
-        path = run.folder / "actions" / f"{record.id}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, result.actions)
+    with writing(run.folder):
+        if result.video is not None:
+            name = f"videos/{record.id.replace('/', '-')}-{record.outcome}.mp4"
+            (run.folder / "videos").mkdir(exist_ok=True)
+            write_atomically(run.folder / name, result.video)
+            record = replace(record, video=name)
+        if result.actions is not None:
+            path, content = run.folder / "actions" / f"{record.id}.npy", io.BytesIO()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(content, result.actions)
+            write_atomically(path, content.getvalue())
     run.append(record)
 
 

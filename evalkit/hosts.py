@@ -60,7 +60,9 @@ class Served:
 
 
 class BrokeredPolicy(Policy):
-    """Stands in a rollout worker for the policy that acts elsewhere."""
+    """Stands in a rollout worker for the policy that acts elsewhere; its host watches over whoever answers."""
+
+    patience = float("inf")
 
     def __init__(self, spec: PolicySpec, broker: Any):
         self.spec, self._broker = spec, broker
@@ -209,7 +211,7 @@ class Replicas:
         available = cluster.gpus()
         self.gpus = min(1, available) if self.gpus is None else self.gpus
         self.count = self.count or max(1, int(available // self.gpus) if self.gpus else 1)
-        self.broker = cluster.actor(Broker, cpus=0, concurrency=100_000)
+        self.broker = cluster.actor(Broker, cpus=0, concurrency=100_000, here=True)
         self._names = (f"replica {number}" for number in itertools.count(1))
         self._serving: dict[Any, tuple[str, Any]] = {}
         self._deaths, self._looked = 0, time.monotonic()
@@ -287,7 +289,7 @@ class Caller:
     def start(self) -> None:
         """The policy is loaded already."""
         self.described = self.policy.describe()
-        self.broker = cluster.actor(Broker, cpus=0, concurrency=100_000)
+        self.broker = cluster.actor(Broker, cpus=0, concurrency=100_000, here=True)
         self._next = self._take()
 
     def waiting(self) -> list[Any]:

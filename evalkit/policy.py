@@ -18,6 +18,14 @@ from evalkit.suite import Observation, Suite
 DRIVER = "driver"
 
 
+class PolicyAway(RuntimeError):
+    """Whoever answers for the policy has gone away, and the state of its episodes with it. The episode begins anew."""
+
+
+class PolicyGone(RuntimeError):
+    """Whoever answers for the policy did not come back. The run ends, and can be continued."""
+
+
 class Policy(ABC):
     """Maps observations to action chunks, batched over episodes.
 
@@ -33,6 +41,10 @@ class Policy(ABC):
 
     interpreter: ClassVar[str] = ""
     requirements: ClassVar[Path | None] = None
+
+    #: Seconds that `load` or one `act` may wait for somebody else, such as a server, before the process that it acts
+    #: in counts as stuck.
+    patience: float = 0.0
 
     spec: PolicySpec
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from evalkit import runfile
-from evalkit.errors import InputError
+from evalkit.errors import InputError, Stopped
+from evalkit.lock import FolderLock
 
 SUCCESS, FAILURE, ERROR = "success", "failure", "error"
 
@@ -108,7 +109,9 @@ class Run:
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         self.episodes_path = self.folder / "episodes.jsonl"
-        self._file = None
+        self._file: int | None = None
+        self._lock: FolderLock | None = None
+        self._made_folder = False
 
     @property
     def info(self) -> dict[str, Any]:
@@ -138,16 +141,23 @@ class Run:
             return
         _refuse_differences(self.folder, "config", self.info["config"], decisive)
 
-    def open(self, info: dict[str, Any]) -> None:
-        """Start or continue the run: checks config and fingerprints, writes run.json, locks the records."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.close()
-        self._file = open(self.episodes_path, "ab")  # noqa: SIM115 (held until `close`, with its lock)
+    def lock(self) -> None:
+        """Make the folder, and be its only driver until `close`. Raises InputError if another is, or if the folder
+        cannot be written."""
+        if self._lock is not None:
+            return
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._made_folder = not self.folder.exists()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(self.folder)
         except OSError as error:
-            raise InputError(f"another evalkit process is writing to {self.folder}; wait for it or pass another "
-                             "--out") from error
+            raise InputError(f"cannot write to {self.folder}: {error.strerror}; make the folder writable, or pass "
+                             "another --out") from error
+
+    def open(self, info: dict[str, Any]) -> None:
+        """Start or continue the run: locks it, checks config and fingerprints, writes run.json. Raises InputError,
+        Stopped."""
+        self.lock()
         self.refuse_other_config(info["config"])
         if (self.folder / "run.json").exists():
             before = self.info["fingerprints"]
@@ -156,20 +166,50 @@ class Run:
                     _refuse_differences(self.folder, f"fingerprint of {suite}", before[suite]["parts"], now["parts"])
             info["fingerprints"] = {**before, **info["fingerprints"]}
             _refuse_differences(self.folder, "checkpoint", _checkpoint(self.info), _checkpoint(info))
-        write_atomically(self.folder / "run.json", json.dumps(info, indent=2) + "\n")
-        _cut_torn_line(self.episodes_path)
+        with writing(self.folder):
+            write_atomically(self.folder / "run.json", json.dumps(info, indent=2) + "\n")
+            if self._file is None:
+                self._file = os.open(self.episodes_path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                _cut_torn_line(self.episodes_path)
 
     def append(self, record: Record) -> None:
-        """Write one record and wait until it is on the disk."""
-        self._file.write(json.dumps(asdict(record)).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Write one record and wait until it is on the disk. Raises Stopped; then the file is as it was before."""
+        line = json.dumps(asdict(record)).encode() + b"\n"
+        with writing(self.folder):
+            if not os.path.samestat(os.fstat(self._file), os.stat(self.episodes_path)):
+                raise OSError(0, f"{self.episodes_path.name} was replaced while the run went on")
+            end = os.fstat(self._file).st_size
+            try:
+                written = 0
+                while written < len(line):  # a full disk takes a part first
+                    written += os.write(self._file, line[written:])
+                os.fsync(self._file)
+            except OSError:
+                with contextlib.suppress(OSError):  # then a torn line stays, which `open` cuts and readers drop
+                    os.ftruncate(self._file, end)
+                raise
 
     def close(self) -> None:
-        """Release the lock."""
+        """Let other drivers in; a folder in which no run began is removed."""
         if self._file is not None:
-            self._file.close()
+            os.close(self._file)
             self._file = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+            if self._made_folder:
+                with contextlib.suppress(OSError):  # not empty: a run began
+                    self.folder.rmdir()
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn an OSError of the block, which writes into a run's folder, into a Stopped that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise Stopped(f"cannot write to {folder}: {error.strerror}. What was recorded before is kept. Free space, or "
+                      "make the folder writable again, and repeat the same command: it goes on from there") from error
 
 
 def _refuse_differences(folder: Path, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -193,10 +233,18 @@ def _cut_torn_line(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing."""
+    """Write a whole file, and wait until it is on the disk, or nothing."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def missing(planned: Iterable[str], records: Mapping[str, Record]) -> list[str]:

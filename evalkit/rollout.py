@@ -12,17 +12,18 @@ import numpy as np
 from evalkit.episode import Episode
 from evalkit.observers import Observer
 from evalkit.policy import Policy
+from evalkit.progress import Progress
 from evalkit.records import FAILURE, SUCCESS, Record
 from evalkit.suite import Env, Observation
 
 
 def run_episode(env: Env, policy: Policy, episode: Episode, observers: Sequence[Observer] = (),
-                full_horizon: bool = False) -> Record:
+                full_horizon: bool = False, progress: Progress | None = None) -> Record:
     """Roll out one episode and return its Record. No Ray, no retries, no printing; exceptions pass through.
 
-    It ends when the suite's success rule is decided, or with `full_horizon` after `episode.max_steps`.
+    progress: is told of every phase. It ends when the suite's success rule is decided, or with `full_horizon` after `episode.max_steps`.
     """
-    clock, tally = Clock(env), Tally(env.suite.success_rule)
+    clock, tally = Clock(env, progress or Progress()), Tally(env.suite.success_rule)
     with clock.phase("reset"):
         policy.reset(episode)
         env.reset(episode)
@@ -31,7 +32,7 @@ def run_episode(env: Env, policy: Policy, episode: Episode, observers: Sequence[
         observer.on_reset(observation)
 
     while tally.steps < episode.max_steps and (full_horizon or not tally.decided):
-        with clock.phase("policy"):
+        with clock.phase("policy", policy.patience):
             chunk = query(policy, env, observation)
         tally.policy_calls += 1
         for action, last in executed(chunk, policy, episode.max_steps - tally.steps):
@@ -113,13 +114,14 @@ class Tally:
 class Clock:
     """Wall-clock seconds by phase; what the environment spends rendering is taken out of each phase."""
 
-    def __init__(self, env: Env):
-        self.env = env
+    def __init__(self, env: Env, progress: Progress):
+        self.env, self.progress = env, progress
         self.seconds = {"reset": 0.0, "physics": 0.0, "render": 0.0, "policy": 0.0}
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Charge the block to `name`, its renders to ``render``."""
+    def phase(self, name: str, patience: float = 0.0) -> Iterator[None]:
+        """Charge the block to `name`, its renders to ``render``; see `Progress.enter` for `patience`."""
+        self.progress.enter(name, patience)
         start, rendered = time.perf_counter(), self.env.render_seconds
         yield
         render = self.env.render_seconds - rendered

@@ -39,13 +39,15 @@ class ProcessNeeds:
     """What a rollout worker of a suite needs.
 
     memory_gb: resident memory of a rendering worker at its largest, in GiB; workers are admitted by it.
-    resets: episodes after which the worker is replaced, for simulators that grow (0: never).
+    resets: episodes after which the worker is replaced, for simulators that grow (0: never). most_gb: memory above
+    which it is replaced between two episodes (0: one and a half times `memory_gb`).
     one_task: whether a process may build one task only.
     """
 
     memory_gb: float = 1.0
     resets: int = 0
     one_task: bool = False
+    most_gb: float = 0.0
 
 
 @dataclass(frozen=True)
