@@ -40,18 +40,22 @@ class Remote(Policy):
     no option, because options are recorded.
     connect_timeout: seconds until the server accepts a connection and greets. timeout: for a reply. first_timeout: for
     the first reply of a connection (compilation, warm-up).
+    patience: seconds that a run waits for a server that went away; its episodes begin anew when it is back. One that
+    does not come back ends the run, which can be continued.
 
-    What goes wrong in a run raises and so becomes an `error` outcome; the next attempt has a new connection.
+    What else goes wrong in a run raises and so becomes an `error` outcome; the next attempt has a new connection.
     """
 
     def __init__(self, suite: Suite, url: str = "", protocol: str = AUTO, executed_steps: int = 0,
                  chunk_length: int = 0, checkpoint: str = "", unnorm_key: str | None = None, views: str = "",
                  send_state: bool | None = None, api_key_variable: str = KEY_VARIABLE,
-                 connect_timeout: float = 60.0, timeout: float = 120.0, first_timeout: float = 600.0):
+                 connect_timeout: float = 60.0, timeout: float = 120.0, first_timeout: float = 600.0,
+                 patience: float = 600.0):
         if protocol not in (AUTO, *FAMILIES):
             raise unknown("protocol of policy 'remote'", protocol, (AUTO, *FAMILIES))
         _check_numbers(executed_steps=executed_steps, chunk_length=chunk_length)
-        _check_seconds(connect_timeout=connect_timeout, timeout=timeout, first_timeout=first_timeout)
+        _check_seconds(connect_timeout=connect_timeout, timeout=timeout, first_timeout=first_timeout,
+                       patience=patience)
         if send_state not in (None, True, False):
             raise InputError(f"option send_state of policy 'remote' is {send_state!r}; allowed: true, false")
         _check_texts(checkpoint=checkpoint, unnorm_key=unnorm_key or "", views=views, api_key_variable=api_key_variable)
@@ -64,7 +68,8 @@ class Remote(Policy):
         self._options = Options(
             Address(url, key, float(connect_timeout)), executed_steps or None, chunk_length or None,
             checkpoint, unnorm_key, tuple(name.strip() for name in views.split(",") if name.strip()),
-            send_state, float(timeout), float(first_timeout))
+            send_state, float(timeout), float(first_timeout), float(patience))
+        self.patience = self._options.patient.address.connect_timeout + 2 * first_timeout  # some ask twice a query
         self._client = FAMILIES[protocol](suite, self._options) if protocol != AUTO else None
         self.spec = self._make_spec()
         self._holders: dict[str, Client] = {}
@@ -82,7 +87,10 @@ class Remote(Policy):
                           stateful=contract.stateful)
 
     def load(self) -> None:
-        """Connect, which settles what `spec` leaves open."""
+        """Connect, which settles what `spec` leaves open. From now on a server that is away is waited for."""
+        self._options = self._options.patient
+        if self._client is not None:
+            self._client.options = self._options
         self._connect()
 
     def _connect(self) -> None:

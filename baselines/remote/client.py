@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from baselines.common.layouts import LAYOUTS
-from baselines.remote.transports import Address, RemoteError, Websocket
+from baselines.remote.transports import Address, Gone, RemoteError, Silence, Websocket
 from evalkit import wire
 from evalkit.errors import InputError
 from evalkit.suite import Observation, Suite
@@ -21,6 +21,7 @@ class Options:
     """What the user chose; None and empty: the family's own default.
 
     timeout: seconds for a reply; first_timeout: for the first one of a connection (compilation, warm-up).
+    patience: seconds that a run waits for a server that went away.
     """
 
     address: Address
@@ -32,6 +33,13 @@ class Options:
     send_state: bool | None = None
     timeout: float = 120.0
     first_timeout: float = 600.0
+    patience: float = 600.0
+
+    @property
+    def patient(self) -> Options:
+        """The same for a run that has begun, which waits longer for its server."""
+        return replace(self, address=replace(self.address, connect_timeout=max(self.address.connect_timeout,
+                                                                               self.patience)))
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,10 @@ class Client(ABC):
 
     def _open(self) -> None:
         known = self.contract
-        said = self.connect()
+        try:
+            said = self.connect()
+        except Silence as error:
+            raise Gone(str(error)) from error
         if self.contract is not known:
             self._settle()
         if self.said is not None and said != self.said:

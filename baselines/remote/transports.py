@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import sys
@@ -16,6 +17,7 @@ import zmq
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from evalkit.policy import PolicyAway, PolicyGone
 from evalkit.wire import KEY_HEADER, KEY_PREFIX, MAX_MESSAGE
 
 Found = TypeVar("Found")
@@ -41,8 +43,12 @@ class Silence(RemoteError):
     """Nothing came within the time allowed."""
 
 
-class Absence(RemoteError):
+class Absence(RemoteError, PolicyAway):
     """Nobody listens, or the connection went away: the server may be starting."""
+
+
+class Gone(RemoteError, PolicyGone):
+    """Nobody listened for as long as was allowed."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,8 @@ class Websocket:
             raise RemoteError(f"{self._url} failed and says: {last[:500]}") from RuntimeError(frame[:20000])
         return frame
 
-    def _lost(self, error: Exception) -> RemoteError:
-        return RemoteError(f"lost the connection to {self._url}: {_line(error)}")
+    def _lost(self, error: Exception) -> Absence:
+        return Absence(f"lost the connection to {self._url}: {_line(error)}")
 
     def close(self) -> None:
         """Drop the connection."""
@@ -170,7 +176,8 @@ class Http:
             raise Absence(f"lost the connection to {self._url}: {_line(error)}") from error
         if answer.status_code != 200:
             text = content.decode("utf-8", "replace")
-            raise RemoteError(f"{self._url}{path} answered HTTP {answer.status_code}: {' '.join(text.split())[:500]}")
+            kind = Absence if answer.status_code in BUSY else RemoteError
+            raise kind(f"{self._url}{path} answered HTTP {answer.status_code}: {' '.join(text.split())[:500]}")
         return content
 
     def _read(self, answer: requests.Response, deadline: float, seconds: float) -> bytes:
@@ -205,24 +212,29 @@ def _until(address: Address, attempt: Callable[[float], Found]) -> Found:
                 raise RemoteError(f"{address.url} wants another API key than it got (HTTP {status}): put it into the "
                                   "environment variable that option api_key_variable names") from error
             if status not in BUSY or left < RETRY_SECONDS:
-                raise RemoteError(f"{address.url} refused the connection: HTTP {status}") from error
+                kind = Gone if status in BUSY else RemoteError
+                raise kind(f"{address.url} refused the connection: HTTP {status}") from error
             time.sleep(RETRY_SECONDS)
-        except (ConnectionError, EOFError, Absence) as error:  # nobody listens yet, or it went away in the handshake
+        except TimeoutError as error:
+            raise Gone(f"{address.url} did not complete the handshake in {address.connect_timeout:g} s") from error
+        except (WebSocketException, OSError, EOFError, ValueError, Absence) as error:
+            if not _passing(error):
+                raise RemoteError(f"cannot connect to {address.url}: {_line(error)}") from error
             if left < RETRY_SECONDS:
-                raise RemoteError(f"nobody answers at {address.url}: tried for {address.connect_timeout:g} s "
-                                  f"({_line(error)})") from error
+                raise Gone(f"nobody answers at {address.url}: tried for {address.connect_timeout:g} s "
+                           f"({_line(error)})") from error
             if not told:
                 print(f"notice: nobody answers at {address.url} yet; waiting up to {address.connect_timeout:g} s",
                       file=sys.stderr)
                 told = True
             time.sleep(RETRY_SECONDS)
-        except RemoteError:
-            raise
-        except TimeoutError as error:
-            raise RemoteError(f"{address.url} did not complete the handshake in {address.connect_timeout:g} s"
-                              ) from error
-        except (WebSocketException, OSError, ValueError) as error:
-            raise RemoteError(f"cannot connect to {address.url}: {_line(error)}") from error
+
+
+def _passing(error: Exception) -> bool:
+    """Whether a failed connection may succeed later: nobody listens yet, whoever accepted it went away in the
+    handshake, or the host cannot be reached at the moment."""
+    return (isinstance(error, (ConnectionError, EOFError, Absence)) or isinstance(error.__cause__, EOFError)
+            or getattr(error, "errno", None) in (errno.EHOSTUNREACH, errno.ENETUNREACH, socket.EAI_AGAIN))
 
 
 def _line(error: BaseException) -> str:
