@@ -13,7 +13,7 @@ SCENES   ?= auto
 export PIP_NO_INPUT := 1
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end bench bench-libero-profile bench-gr1 browser libero-tables clean
+.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end faults bench bench-libero-profile bench-gr1 browser libero-tables clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -53,7 +53,7 @@ browser:
 ELSEWHERE := $(foreach name,libero robocasa_gr1 native lerobot,--ignore=tests/$(name))
 
 test-fast: $(VENV)/.ready browser  ## No simulator, no torch
-	$(VENV)/bin/python -m pytest tests $(ELSEWHERE) -m "not end_to_end" -q -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest tests $(ELSEWHERE) -m "not end_to_end and not faults" -q -n 2 --dist loadfile
 
 test-libero: setup  ## Inside LIBERO's interpreter, two processes
 	LP_NUM_THREADS=1 $(EVALKIT) env run libero -m pytest tests/libero -q -n 2 --dist worksteal -p no:cacheprovider
@@ -70,6 +70,14 @@ test-lerobot: $(VENV)/.ready  ## LeRobot's policies against lerobot's own path, 
 
 test-end-to-end: setup  ## The command line with real simulators in Ray workers
 	$(VENV)/bin/python -m pytest tests $(ELSEWHERE) -m end_to_end -q
+
+FAULTS := $(VENV)/faults
+
+faults: setup  ## Inject every fault, on real simulators too (minutes); writes results/benchmarks/faults.md
+	rm -rf $(FAULTS)
+	EVALKIT_FAULTS=$(CURDIR)/$(FAULTS) EVALKIT_OUTAGE_SECONDS=30 $(VENV)/bin/python -m pytest tests/test_faults.py \
+	  tests/test_faults_slow.py -q
+	$(VENV)/bin/python -m tests.fault_matrix $(FAULTS) results/benchmarks/faults.md
 
 bench: setup  ## Speed against the bare simulator loop; writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.libero

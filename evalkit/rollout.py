@@ -21,7 +21,8 @@ def run_episode(env: Env, policy: Policy, episode: Episode, observers: Sequence[
                 full_horizon: bool = False, progress: Progress | None = None) -> Record:
     """Roll out one episode and return its Record. No Ray, no retries, no printing; exceptions pass through.
 
-    progress: is told of every phase. It ends when the suite's success rule is decided, or with `full_horizon` after `episode.max_steps`.
+    progress: is told of every phase. The episode ends when the suite's success rule is decided, or with `full_horizon`
+    after `episode.max_steps`.
     """
     clock, tally = Clock(env, progress or Progress()), Tally(env.suite.success_rule)
     with clock.phase("reset"):

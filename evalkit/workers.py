@@ -328,6 +328,8 @@ class WorkerPool:
                 result = self._collect(reference, running.pop(reference))
                 attempt = attempts[result.episode] = attempts.get(result.episode, 0) + 1
                 if result.record is None and attempt <= self.retries and not result.gone:
+                    print(f"notice: {result.episode.id} is tried again: {cluster.last_lines(result.traceback, 1)}",
+                          file=sys.stderr)
                     queue.put_back(result.episode)
                 else:
                     yield _finished(result, attempt)
@@ -387,9 +389,9 @@ class WorkerPool:
             return
         waited = min((now - seat.since for seat in self._seats if seat.starting is not None), default=None)
         if waited is None or waited > START_SECONDS:
-            raise Stopped(f"no rollout worker is left: {'none could start' if waited is None else 'none could be placed'}"
-                          f" (cores of the cluster: {cluster.available_cores()}). What was recorded is kept; repeat the same "
-                          "command when there is room")
+            why = "none could start" if waited is None else "the cluster has no room for any"
+            raise Stopped(f"no rollout worker is left: {why} (it has {cluster.available_cores()} cores). What was "
+                          "recorded is kept; repeat the same command when that is mended")
 
     def _overdue(self, running: Mapping[Any, _Seat], done: list[Any]) -> list[Any]:
         """Episodes that have run too long, or whose worker makes no progress."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -107,3 +108,86 @@ class LeavesItsProcess(Policy):
 
     def act(self, observations):
         return [self.suite.hold(observation)[None] for observation in observations]
+
+
+class Plagued(Policy):
+    """Moves at random (from each query's own seed) on any suite; something breaks in the second query of some episodes.
+
+    faults: ``kind=episode id``, comma-separated. What befalls the process (kill, stopped, native, endless, placement)
+    comes once, remembered by a file in `markers`; a wrong answer (nan, shape, nothing, raise) until that folder holds
+    a file ``mended``. grow_mb: memory that every episode leaves behind. seconds: that each query takes.
+    """
+
+    def __init__(self, suite: Suite, markers: str = ".", faults: str = "", grow_mb: int = 0, seconds: float = 0.0):
+        self.spec = PolicySpec("plagued", chunk_length=4, executed_steps=4)
+        self.suite, self.markers, self.grow_mb, self.seconds = suite, Path(markers), grow_mb, seconds
+        self.faults = {episode: kind for kind, episode in (fault.split("=") for fault in faults.split(",") if fault)}
+        self.left_behind: list[np.ndarray] = []
+
+    def reset(self, episode):
+        self.left_behind.append(np.ones(self.grow_mb * 2**17))
+        (self.markers / f"process-{os.getpid()}").touch()
+        if self.faults.get(episode.id) == "placement" and self.comes(episode.id, "placement"):
+            no_placement()
+
+    def act(self, observations):
+        time.sleep(self.seconds)
+        return self.chunks(observations[0])
+
+    def chunks(self, observation) -> list[np.ndarray] | None:
+        """The answer, or what the episode's fault makes of it."""
+        chunk = np.array([self.suite.hold(observation)] * 4)
+        chunk += observation.generator("move").normal(scale=0.3, size=chunk.shape)
+        kind = self.faults.get(observation.episode.id) if observation.step == 4 else None
+        if kind in BEFALLS and self.comes(observation.episode.id, kind):
+            BEFALLS[kind]()
+        if kind in SPOILS and not (self.markers / "mended").exists():
+            return SPOILS[kind](chunk)
+        return [chunk]
+
+    def comes(self, episode: str, kind: str) -> bool:
+        """Whether the fault has not come before."""
+        marker = self.markers / f"{kind}-{episode.replace('/', '-')}"
+        if marker.exists():
+            return False
+        marker.touch()
+        return True
+
+
+def endless() -> None:
+    """What LIBERO's own reset does when no placement is possible: swallow whatever comes, for ever."""
+    while True:
+        try:
+            raise RuntimeError("no placement")
+        except BaseException:
+            continue
+
+
+def no_placement() -> None:
+    """Let every placement of the coming LIBERO reset fail, as upstream's samplers fail when a region is full."""
+    from robosuite.environments.base import MujocoEnv
+    from robosuite.utils.errors import RandomizationError
+
+    before = MujocoEnv._reset_internal
+
+    def fail(env):
+        fail.calls += 1
+        if fail.calls == 1000:  # evalkit gives up after so many: the next attempt is undisturbed
+            MujocoEnv._reset_internal = before
+        raise RandomizationError("Cannot place all objects ):")
+
+    fail.calls, MujocoEnv._reset_internal = 0, fail
+
+
+def refuse(chunk) -> None:
+    raise RuntimeError("the policy gave up")
+
+
+#: Kind -> what befalls the process. `native` keeps the interpreter's lock while it sleeps in C.
+BEFALLS = {"kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+           "stopped": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+           "native": lambda: ctypes.PyDLL(None).sleep(3600), "endless": endless}
+
+#: Kind -> what becomes of a chunk.
+SPOILS = {"nan": lambda chunk: [chunk * np.nan], "shape": lambda chunk: [chunk[:, :1]], "nothing": lambda chunk: None,
+          "raise": refuse}

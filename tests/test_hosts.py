@@ -60,7 +60,7 @@ def reference(tmp_path_factory) -> Run:
 
 def test_replicas_give_the_records_of_a_policy_inside_the_worker(reference, tmp_path):
     """Where the policy acts, in how many processes and in which batches changes nothing."""
-    found = run(tmp_path / "a", workers=3, policy_replicas=2)
+    found = run(tmp_path / "a", workers=3, policy_replicas=2, options={"folder": str(tmp_path / "a"), "seconds": 0.02})
     assert measurements(found) == measurements(reference)
     assert {record.outcome for record in found.records().values()} == {"success", "failure"}
     seen = batches(tmp_path / "a")
@@ -162,7 +162,7 @@ def test_idle_seconds_only_grow():
 def test_evaluate_calls_the_callers_own_object(reference, tmp_path):
     """`evalkit.evaluate`: the object stays in this process, is called in batches, and gives the same records."""
     (tmp_path / "a").mkdir()
-    policy = Elsewhere(TOY, str(tmp_path / "a"))
+    policy = Elsewhere(TOY, str(tmp_path / "a"), seconds=0.03)  # long enough for the second worker to start
     found = evalkit.evaluate(policy, "toy", episodes=3, workers=2, out=str(tmp_path / "run"), name="step-100")
     assert measurements(found) == measurements(reference)
     seen = batches(tmp_path / "a")

@@ -1,0 +1,211 @@
+"""Faults on real simulators and on a cluster of several nodes, and faults that take long: ``make faults``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from evalkit.paths import PROJECT
+from evalkit.records import Run
+from tests.fault_matrix import compare, measurements
+from tests.helpers import command, environment
+from tests.test_faults import BREAKS, free_port, last_notice
+
+pytestmark = pytest.mark.faults
+
+#: Simulator -> what is run there: twelve episodes of half a second, or four of LIBERO with its stand-in assets.
+PLANS = {"toy": ("--suite", "toy", "--tasks", "0-1", "--episodes", 6, "-o", "seconds=0.05"),
+         "libero": ("--suite", "libero_object", "--tasks", "0-1", "--episodes", 2, "--assets", "stand-in")}
+
+#: Seconds without progress that are allowed: LIBERO builds its first simulator in 15 s, more on a busy machine.
+STALL = {"toy": 3, "libero": 45}
+
+BOTH = pytest.mark.parametrize("simulator", ["toy", "libero"])
+
+
+def arguments(simulator: str, folder: Path, faults: str = "") -> list[str]:
+    """The command line of a run in `folder`; the policy's options do not enter a record."""
+    (folder / "markers").mkdir(parents=True, exist_ok=True)
+    return command("run", *PLANS[simulator], "--policy", "tests.faulty_policies:Plagued", "--workers", 2, "-o",
+                   f"markers={folder / 'markers'}", "-o", f"faults={faults}", "--stall", STALL[simulator], "--out",
+                   folder / "run")
+
+
+def start(line: list[str], **variables: str) -> subprocess.Popen:
+    return subprocess.Popen(line, cwd=PROJECT, env=environment(**variables), stdin=subprocess.DEVNULL,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def finish(line: list[str]) -> str:
+    """Run a command that must measure everything; what it said."""
+    driver = start(line)
+    said = driver.communicate()[1]
+    assert driver.returncode == 0, said
+    return said
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict[str, dict[str, dict]]:
+    """Measurements of runs in which nothing breaks, by simulator, by one worker each."""
+    found = {}
+    for simulator in PLANS:
+        folder = tmp_path_factory.mktemp(simulator)
+        finish([*arguments(simulator, folder), "--workers", "1"])
+        found[simulator] = measurements(folder / "run")
+    return found
+
+
+def wait_for_records(driver: subprocess.Popen, folder: Path, count: int, processes: int = 1) -> None:
+    """Until the run has `count` records and so many workers have begun an episode."""
+    while len(Run(folder / "run").records()) < count or len(list((folder / "markers").glob("process-*"))) < processes:
+        assert driver.poll() is None, f"the run ended too early: {driver.communicate()[1]}"
+        time.sleep(0.05)
+
+
+def test_libero_workers_that_break(undisturbed, tmp_path):
+    """Killed, stuck in native code, stopped, in an endless loop: each costs one attempt."""
+    episodes = dict(zip(BREAKS, sorted(undisturbed["libero"])))
+    said = finish([*arguments("libero", tmp_path, ",".join(f"{kind}={name}" for kind, name in episodes.items())),
+                   "--retries", "5"])
+    for kind, (fault, _) in BREAKS.items():
+        assert Run(tmp_path / "run").records()[episodes[kind]].attempt > 1
+        compare(fault, tmp_path / "run", undisturbed["libero"],
+                last_notice(said, f"{episodes[kind]} is tried again"))
+
+
+def test_liberos_endless_placement(undisturbed, tmp_path):
+    """Where upstream's own reset would try for ever, the attempt ends with its cause; the next is undisturbed."""
+    name = min(undisturbed["libero"])
+    said = last_notice(finish(arguments("libero", tmp_path, f"placement={name}")), f"{name} is tried again")
+    compare("no free placement (upstream's reset tries for ever)", tmp_path / "run", undisturbed["libero"], said)
+    assert "no free placement in 1000 attempts" in said
+
+
+def test_libero_workers_are_recycled(undisturbed, tmp_path):
+    """A process an episode gives the records of one process for all."""
+    finish([*arguments("libero", tmp_path), "--worker-episodes", "1"])
+    processes = len(list((tmp_path / "markers").glob("process-*")))
+    compare("a worker is replaced after every episode", tmp_path / "run", undisturbed["libero"],
+            f"{processes} processes served")
+    assert processes == 4
+
+
+def processes_of(identity: str) -> list[int]:
+    """Processes whose environment holds `identity`: a driver and all that it started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if identity.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+@BOTH
+def test_a_killed_driver(undisturbed, tmp_path, simulator):
+    """SIGKILL in mid-run: nothing of it goes on living, and the same command measures what is missing."""
+    identity = uuid.uuid4().hex
+    driver = start(arguments(simulator, tmp_path), EVALKIT_TEST=identity)
+    wait_for_records(driver, tmp_path, 2)
+    driver.kill()
+    driver.communicate()
+    while processes_of(identity):
+        time.sleep(0.2)
+    kept = Run(tmp_path / "run").episodes_path.read_bytes()
+    finish(arguments(simulator, tmp_path))
+    compare("SIGKILL of the driver", tmp_path / "run", undisturbed[simulator],
+            f"{len(kept.splitlines())} records kept, no process left; continued by the same command")
+    assert Run(tmp_path / "run").episodes_path.read_bytes().startswith(kept[:kept.rfind(b"\n") + 1])
+
+
+def test_a_stopped_driver(undisturbed, tmp_path):
+    """A driver that stood still for longer than --stall (a suspended machine) does not take its workers for stuck."""
+    driver = start(arguments("toy", tmp_path))
+    wait_for_records(driver, tmp_path, 2)
+    driver.send_signal(signal.SIGSTOP)
+    time.sleep(8)
+    driver.send_signal(signal.SIGCONT)
+    said = driver.communicate()[1]
+    assert driver.returncode == 0 and "stuck" not in said, said
+    compare("the driver stands still for 8 s, --stall 3", tmp_path / "run", undisturbed["toy"], "it went on")
+
+
+class Node:
+    """A node of a Ray cluster on this machine, with an address, ports and processes of its own."""
+
+    def __init__(self, folder: Path, address: str, head: int | None = None):
+        self.port = head or free_port()
+        place = ["--address", f"127.0.0.1:{head}"] if head else [
+            "--head", "--port", str(self.port), "--ray-client-server-port", str(free_port()), "--temp-dir", str(folder),
+            "--include-dashboard=false"]
+        ports = [f"--{name}={free_port()}" for name in ("dashboard-agent-listen-port", "dashboard-agent-grpc-port",
+                                                        "metrics-export-port", "runtime-env-agent-port")]
+        self.identity = uuid.uuid4().hex
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", "--disable-usage-stats",
+             f"--node-ip-address={address}", f"--object-store-memory={100 * 2**20}", *place, *ports],
+            env=environment(EVALKIT_NODE=self.identity, RAY_health_check_period_ms="1000",
+                            RAY_health_check_failure_threshold="3", RAY_prestart_worker_first_driver="0"),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        """What the loss of a machine is: every process of the node, at once."""
+        while found := processes_of(self.identity):
+            for process in found:
+                try:
+                    os.kill(process, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            self.process.poll()
+            time.sleep(0.1)
+
+
+def living_nodes(port: int) -> int:
+    """Nodes of the cluster; 0 before it can be reached."""
+    code = (f"import ray; ray.init(address='127.0.0.1:{port}', log_to_driver=False, logging_level='ERROR'); "
+            "print(sum(node['Alive'] for node in ray.nodes()))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[tuple[Node, Node]]:
+    """A cluster of two nodes with one core each."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        head = Node(Path(folder), "127.0.0.1")
+        nodes = [head]
+        try:
+            while living_nodes(head.port) < 1:
+                assert head.process.poll() is None, "the head node did not start"
+            nodes.append(Node(Path(folder), "127.0.0.2", head.port))
+            while living_nodes(head.port) < 2:
+                assert nodes[1].process.poll() is None, "the second node did not start"
+            yield tuple(nodes)
+        finally:
+            for node in reversed(nodes):
+                node.kill()
+
+
+@BOTH
+def test_a_lost_node(undisturbed, tmp_path, two_nodes, simulator):
+    """Its episodes move to the other node, and the run does not wait for the place that was lost with it."""
+    head, other = two_nodes
+    driver = start([*arguments(simulator, tmp_path), "--ray-address", f"127.0.0.1:{head.port}"])
+    wait_for_records(driver, tmp_path, 1, processes=2)
+    other.kill()
+    said = driver.communicate()[1]
+    assert driver.returncode == 0, said
+    moved = last_notice(said, "is tried again") if "is tried again" in said else "no episode was under way there"
+    compare("SIGKILL of a Ray node (one of two)", tmp_path / "run", undisturbed[simulator],
+            moved.partition(": The actor")[0])
