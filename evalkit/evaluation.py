@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +24,7 @@ from evalkit.assets import Assets, resolve_assets
 from evalkit.config import RunConfig, make_config
 from evalkit.environments import Environment, ensure_environment, ray_version
 from evalkit.episode import Episode
-from evalkit.errors import InputError
+from evalkit.errors import InputError, Stopped
 from evalkit.hosts import LARGEST_BATCH, PATIENCE, Caller, Replicas, Served
 from evalkit.paths import PROJECT
 from evalkit.plan import make_plan
@@ -58,8 +58,8 @@ def measure(config: RunConfig, policy: Policy | None = None) -> Run:
     """Measure what `config` asks for, continuing an earlier run of the same config in the same folder.
 
     policy: a loaded policy that acts in this process; None: the one that the config names.
-    Raises InputError before any simulator starts when something does not fit. A KeyboardInterrupt passes through;
-    everything recorded until then is on the disk.
+    Raises InputError before any simulator starts when something does not fit, and Stopped when the run cannot go on: a
+    full disk, no worker left. A KeyboardInterrupt passes through. Everything recorded until then is on the disk.
     """
     episodes = make_plan(config)
     if config.out:
@@ -87,8 +87,8 @@ def measure(config: RunConfig, policy: Policy | None = None) -> Run:
 def _measure_all(run: Run, config: RunConfig, planned: Sequence[Episode], waiting: Sequence[Episode],
                  pythons: Mapping[str, Path | None], assets: Mapping[str, Assets | None],
                  policies: Mapping[str, Policy], policy: Policy | None) -> None:
-    """Measure what is `waiting`, one interpreter after the other."""
-    with _progress(run, planned, waiting) as bar:
+    """Measure what is `waiting`, one interpreter after the other. Raises Stopped."""
+    with _progress(run, planned, waiting) as bar, _nothing_lost():
         for python, suites in groupby(config.suites, key=pythons.get):
             names = list(suites)
             part = [episode for episode in waiting if episode.suite in names]
@@ -96,6 +96,16 @@ def _measure_all(run: Run, config: RunConfig, planned: Sequence[Episode], waitin
                 host = Caller(policy, *_caller_batching(config)) if policy else make_host(config, names, policies)
                 if not _measure(run, config, planned, part, names, python, assets, policies, host, bar):
                     return
+
+
+@contextmanager
+def _nothing_lost() -> Iterator[None]:
+    """Turn the death of a process that cannot be replaced into a Stopped."""
+    try:
+        yield
+    except cluster.ProcessDied as error:
+        raise Stopped(f"a process that the run needs has died: {error}\nWhat was recorded is kept; repeat the same "
+                      "command") from error
 
 
 def check_policies(config: RunConfig, episodes: Sequence[Episode], given: Policy | None = None) -> dict[str, Policy]:

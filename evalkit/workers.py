@@ -241,7 +241,7 @@ class WorkerPool:
     def __enter__(self) -> WorkerPool:
         self.most = max(self.most, self.size)
         self._share = self.size / self.most
-        self._clock, self._keys = SteadyClock(), (f"{self._name}/{number}" for number in itertools.count())
+        self._clock, self._keys = SteadyClock(), (f"{self._name}/{number}/" for number in itertools.count())
         self._name, self._looked = uuid.uuid4().hex, 0.0
         self._beat_seconds = min(5.0, self.stall / 10)
         cluster.connect(self.address, self.size)

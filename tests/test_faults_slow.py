@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -35,8 +37,8 @@ def arguments(simulator: str, folder: Path, faults: str = "") -> list[str]:
     """The command line of a run in `folder`; the policy's options do not enter a record."""
     (folder / "markers").mkdir(parents=True, exist_ok=True)
     return command("run", *PLANS[simulator], "--policy", "tests.faulty_policies:Plagued", "--workers", 2, "-o",
-                   f"markers={folder / 'markers'}", "-o", f"faults={faults}", "--stall", STALL[simulator], "--out",
-                   folder / "run")
+                   f"markers={folder / 'markers'}", *(["-o", f"faults={faults}"] if faults else []), "--stall",
+                   STALL[simulator], "--out", folder / "run")
 
 
 def start(line: list[str], **variables: str) -> subprocess.Popen:
@@ -52,15 +54,22 @@ def finish(line: list[str]) -> str:
     return said
 
 
+class Undisturbed(dict):
+    """Measurements of runs in which nothing breaks, by simulator, by one worker each; made when they are needed."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, simulator: str) -> dict[str, dict]:
+        finish([*arguments(simulator, self.folder / simulator), "--workers", "1"])
+        self[simulator] = measurements(self.folder / simulator / "run")
+        return self[simulator]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> dict[str, dict[str, dict]]:
-    """Measurements of runs in which nothing breaks, by simulator, by one worker each."""
-    found = {}
-    for simulator in PLANS:
-        folder = tmp_path_factory.mktemp(simulator)
-        finish([*arguments(simulator, folder), "--workers", "1"])
-        found[simulator] = measurements(folder / "run")
-    return found
+def undisturbed(tmp_path_factory) -> Undisturbed:
+    return Undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
 
 def wait_for_records(driver: subprocess.Popen, folder: Path, count: int, processes: int = 1) -> None:
@@ -140,68 +149,56 @@ def test_a_stopped_driver(undisturbed, tmp_path):
 
 
 class Node:
-    """A node of a Ray cluster on this machine, with an address, ports and processes of its own."""
+    """A node of a Ray cluster on this machine, one core, with an address, a folder and processes of its own.
 
-    def __init__(self, folder: Path, address: str, head: int | None = None):
-        self.port = head or free_port()
-        place = ["--address", f"127.0.0.1:{head}"] if head else [
-            "--head", "--port", str(self.port), "--ray-client-server-port", str(free_port()), "--temp-dir", str(folder),
-            "--include-dashboard=false"]
-        ports = [f"--{name}={free_port()}" for name in ("dashboard-agent-listen-port", "dashboard-agent-grpc-port",
-                                                        "metrics-export-port", "runtime-env-agent-port")]
-        self.identity = uuid.uuid4().hex
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", "--disable-usage-stats",
-             f"--node-ip-address={address}", f"--object-store-memory={100 * 2**20}", *place, *ports],
-            env=environment(EVALKIT_NODE=self.identity, RAY_health_check_period_ms="1000",
-                            RAY_health_check_failure_threshold="3", RAY_prestart_worker_first_driver="0"),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    head: address of the cluster's head; "": this is the head.
+    """
+
+    def __init__(self, folder: Path, ip: str, head: str = ""):
+        self.identity, self.address, log = uuid.uuid4().hex, head or f"{ip}:{free_port()}", folder / f"{ip}.log"
+        role = [f"--address={head}"] if head else ["--head", f"--port={self.address.rpartition(':')[2]}",
+                                                   "--include-dashboard=false"]
+        (folder / "token").write_text("of this test's cluster alone, so that no other joins it".encode().hex())
+        self.variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+                          "RAY_USAGE_STATS_ENABLED": "0"}
+        variables = {**self.variables, "EVALKIT_NODE": self.identity, "RAY_health_check_period_ms": "1000",
+                     "RAY_health_check_failure_threshold": "3"}
+        with open(log, "w") as file:
+            self.process = subprocess.Popen(
+                [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", *role,
+                 f"--node-ip-address={ip}", "--object-store-memory=100000000", f"--temp-dir={folder / ip}"],
+                env=environment(**variables), stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        while "Ray runtime started" not in log.read_text():
+            assert self.process.poll() is None, log.read_text()
+            time.sleep(0.1)
 
     def kill(self) -> None:
         """What the loss of a machine is: every process of the node, at once."""
         while found := processes_of(self.identity):
             for process in found:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
             self.process.poll()
             time.sleep(0.1)
 
 
-def living_nodes(port: int) -> int:
-    """Nodes of the cluster; 0 before it can be reached."""
-    code = (f"import ray; ray.init(address='127.0.0.1:{port}', log_to_driver=False, logging_level='ERROR'); "
-            "print(sum(node['Alive'] for node in ray.nodes()))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
-
-
 @pytest.fixture
 def two_nodes() -> Iterator[tuple[Node, Node]]:
-    """A cluster of two nodes with one core each."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        head = Node(Path(folder), "127.0.0.1")
-        nodes = [head]
-        try:
-            while living_nodes(head.port) < 1:
-                assert head.process.poll() is None, "the head node did not start"
-            nodes.append(Node(Path(folder), "127.0.0.2", head.port))
-            while living_nodes(head.port) < 2:
-                assert nodes[1].process.poll() is None, "the second node did not start"
-            yield tuple(nodes)
-        finally:
-            for node in reversed(nodes):
-                node.kill()
+    """A cluster of two nodes; their folder has a short name, since Ray keeps sockets in it."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evk", ignore_cleanup_errors=True)))
+        head = Node(folder, "127.0.0.1")
+        stack.callback(head.kill)
+        other = Node(folder, "127.0.0.2", head.address)
+        stack.callback(other.kill)
+        yield head, other
 
 
 @BOTH
 def test_a_lost_node(undisturbed, tmp_path, two_nodes, simulator):
     """Its episodes move to the other node, and the run does not wait for the place that was lost with it."""
     head, other = two_nodes
-    driver = start([*arguments(simulator, tmp_path), "--ray-address", f"127.0.0.1:{head.port}"])
+    driver = start([*arguments(simulator, tmp_path), "--ray-address", head.address], **head.variables)
     wait_for_records(driver, tmp_path, 1, processes=2)
     other.kill()
     said = driver.communicate()[1]
