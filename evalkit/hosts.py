@@ -214,6 +214,7 @@ class Replicas:
         self.broker = cluster.actor(Broker, cpus=0, concurrency=100_000, here=True)
         self._names = (f"replica {number}" for number in itertools.count(1))
         self._serving: dict[Any, tuple[str, Any]] = {}
+        self._loading: dict[str, tuple[Any, float]] = {}
         self._deaths, self._looked = 0, time.monotonic()
         replicas = [self._new() for _ in range(self.count)]
         started = [replica.start.remote() for replica in replicas]
@@ -235,12 +236,13 @@ class Replicas:
 
     def handle(self, finished: Sequence[Any]) -> None:
         """Replace replicas that died: what they had taken goes to the others, or to the new one. Raises ProcessDied
-        when that has happened too often."""
+        when that has happened too often, or when none is left and the cluster has no room for another."""
         self._kill_hanging()
         for reference in finished:
             if reference not in self._serving:
                 continue
             name, replica = self._serving.pop(reference)
+            self._loading.pop(name, None)
             try:
                 cluster.get(reference)
             except Exception as error:
@@ -262,6 +264,12 @@ class Replicas:
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
+        self._loading = {name: (reference, since) for name, (reference, since) in self._loading.items()
+                         if not cluster.wait([reference], timeout=0)}
+        if len(self._loading) == len(self._serving) and now - min(
+                since for _, since in self._loading.values()) > LOAD_SECONDS:
+            raise cluster.ProcessDied(f"no replica of policy {self.served.policy!r} is left, and none could be loaded "
+                                      f"within {LOAD_SECONDS:g} s: the cluster has {cluster.gpus()} GPUs")
         hanging = cluster.get(self.broker.overdue.remote(self.timeout))
         for name, replica in self._serving.values():
             if name in hanging:
@@ -271,9 +279,9 @@ class Replicas:
         return cluster.actor(Replica, self.served, python=self.python, cpus=0, gpus=self.gpus)
 
     def _serve(self, replica: Any, load: bool = False) -> None:
-        if load:
-            replica.start.remote()  # calls of an actor run in their order: `serve` waits for it
         name = next(self._names)
+        if load:  # calls of an actor run in their order: `serve` waits for it
+            self._loading[name] = (replica.start.remote(), time.monotonic())
         self._serving[replica.serve.remote(self.broker, name, self.batching)] = (name, replica)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 #: The longest that a watching process credits between two looks, in seconds: a clock that jumps, a machine that was
 #: suspended or a driver that was stopped makes nobody look stuck.
@@ -15,13 +16,14 @@ LEAP = 10.0
 
 @dataclass(frozen=True)
 class Beat:
-    """What a worker tells: number of this message, phases its loop has entered, the phase it is in, and the seconds
-    that it may stay there beyond the usual limit."""
+    """What a worker tells: number of this message, phases its loop has entered, the phase it is in, the seconds that it
+    may stay there beyond the usual limit, and what the user should last have heard of."""
 
     number: int = 0
     count: int = 0
     phase: str = "start"
     patience: float = 0.0
+    note: str = ""
 
     def packed(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -40,7 +42,11 @@ class Progress:
 
     def enter(self, phase: str, patience: float = 0.0) -> None:
         """The loop begins `phase`, and may take `patience` seconds more than usual: its policy waits for others."""
-        self.now = Beat(0, self.now.count + 1, phase, patience)
+        self.now = replace(self.now, count=self.now.count + 1, phase=phase, patience=patience)
+
+    def say(self, note: str) -> None:
+        """Let the driver tell the user; what a worker prints stays in its log."""
+        self.now = replace(self.now, note=note)
 
     def tell(self, send: Callable[[bytes], None], seconds: float) -> None:
         """From now on, `send` the loop's own count every `seconds` from a thread.
@@ -51,8 +57,8 @@ class Progress:
         def repeat() -> None:
             number = 0
             while True:
-                now, number = self.now, number + 1
-                send(Beat(number, now.count, now.phase, now.patience).packed())
+                number += 1
+                send(replace(self.now, number=number).packed())
                 time.sleep(seconds)
 
         threading.Thread(target=repeat, daemon=True, name="progress").start()
@@ -86,9 +92,11 @@ class Watch:
         self._heard = self._advanced = now
 
     def hear(self, beat: Beat | None, now: float) -> None:
-        """The last that the worker told."""
+        """The last that the worker told; its note is printed once."""
         if beat is None:
             return
+        if beat.note != self.beat.note:
+            print(f"notice: {beat.note}", file=sys.stderr)
         if beat.number != self.beat.number:
             self._heard = now
         if beat.count != self.beat.count:

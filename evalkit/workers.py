@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import textwrap
 import time
 import traceback
 import uuid
@@ -114,7 +115,7 @@ class Worker:
             except PolicyAway as error:
                 if restart == RESTARTS:
                     raise
-                print(f"notice: {episode.id} begins anew: {error}", file=sys.stderr)
+                self._progress.say(f"{episode.id} begins anew: {error}")
                 time.sleep(min(2.0 ** restart, LONGEST_PAUSE))
 
     def _run(self, episode: Episode) -> Result:
@@ -328,8 +329,8 @@ class WorkerPool:
                 result = self._collect(reference, running.pop(reference))
                 attempt = attempts[result.episode] = attempts.get(result.episode, 0) + 1
                 if result.record is None and attempt <= self.retries and not result.gone:
-                    print(f"notice: {result.episode.id} is tried again: {cluster.last_lines(result.traceback, 1)}",
-                          file=sys.stderr)
+                    reason = textwrap.shorten(cluster.last_lines(result.traceback, 1), 120)
+                    print(f"notice: {result.episode.id} is tried again: {reason}", file=sys.stderr)
                     queue.put_back(result.episode)
                 else:
                     yield _finished(result, attempt)

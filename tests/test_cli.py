@@ -48,6 +48,8 @@ BAD_INPUT = {
     "config syntax": (("plan", "--config", "syntax.yaml"), ["syntax.yaml", "not valid YAML"]),
     "retries": (("run", *TOY, "--retries", "-1"), ["retries is -1", "0 or more"]),
     "timeout": (("run", *TOY, "--timeout", "0"), ["timeout is 0", "positive"]),
+    "stall": (("run", *TOY, "--stall", "0"), ["stall is 0", "positive"]),
+    "worker memory": (("run", *TOY, "--worker-memory", "0"), ["worker_memory is 0", "positive"]),
     "replay": (("run", "--suite", "toy", "--policy", "replay"), ["needs a recording", "--record-actions"]),
     "recording": (("run", "--suite", "toy", "--policy", "replay", "-o", "actions=."), ["no recorded actions", "npz"]),
     "out": (("run", *TOY, "--out", "key.yaml"), ["key.yaml", "is a file"]),

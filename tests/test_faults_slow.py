@@ -84,10 +84,10 @@ def test_libero_workers_that_break(undisturbed, tmp_path):
     episodes = dict(zip(BREAKS, sorted(undisturbed["libero"])))
     said = finish([*arguments("libero", tmp_path, ",".join(f"{kind}={name}" for kind, name in episodes.items())),
                    "--retries", "5"])
-    for kind, (fault, _) in BREAKS.items():
+    for kind, (fault, words) in BREAKS.items():
         assert Run(tmp_path / "run").records()[episodes[kind]].attempt > 1
         compare(fault, tmp_path / "run", undisturbed["libero"],
-                last_notice(said, f"{episodes[kind]} is tried again"))
+                last_notice(said, f"{episodes[kind]} is tried again", words))
 
 
 def test_liberos_endless_placement(undisturbed, tmp_path):
@@ -158,7 +158,7 @@ class Node:
         self.identity, self.address, log = uuid.uuid4().hex, head or f"{ip}:{free_port()}", folder / f"{ip}.log"
         role = [f"--address={head}"] if head else ["--head", f"--port={self.address.rpartition(':')[2]}",
                                                    "--include-dashboard=false"]
-        (folder / "token").write_text("of this test's cluster alone, so that no other joins it".encode().hex())
+        (folder / "token").write_text(b"of this test's cluster alone, so that no other joins it".hex())
         self.variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
                           "RAY_USAGE_STATS_ENABLED": "0"}
         variables = {**self.variables, "EVALKIT_NODE": self.identity, "RAY_health_check_period_ms": "1000",
