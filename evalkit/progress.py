@@ -106,9 +106,9 @@ class Watch:
     def problem(self, now: float) -> str:
         """What is wrong; empty: nothing. A worker that has never told anything (its messages may not come through) is
         left to the episode's own timeout."""
-        if self.beat.number and now - self._heard > self.stall:
-            return f"it has not answered for {self.stall:g} s (stopped, or stuck in native code)"
-        allowed = self.stall + self.beat.patience
-        if self.beat.number and now - self._advanced > allowed:
-            return f"it made no progress for {allowed:g} s, in phase {self.beat.phase!r}"
-        return ""
+        silent, still = now - self._heard, now - self._advanced
+        if not self.beat.number or (silent <= self.stall and still <= self.stall + self.beat.patience):
+            return ""
+        if silent > self.stall / 2:
+            return f"it has not answered for {silent:.0f} s (stopped, or stuck in native code)"
+        return f"it made no progress for {still:.0f} s, in phase {self.beat.phase!r}"

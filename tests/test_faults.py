@@ -443,11 +443,12 @@ def test_a_steady_clock_credits_no_leap(monkeypatch):
 @pytest.mark.parametrize("beats, now, problem", [
     ([], 500.0, ""),                                                             # never heard: left to the timeout
     ([(Beat(1, 5, "physics"), 10.0)], 109.0, ""),
-    ([(Beat(1, 5, "physics"), 10.0)], 111.0, "not answered for 100 s"),          # silent
-    ([(Beat(1, 5, "reset"), 10.0), (Beat(2, 5, "reset"), 90.0)], 111.0, "no progress for 100 s, in phase 'reset'"),
+    ([(Beat(1, 5, "physics"), 10.0)], 111.0, "not answered for 101 s"),          # silent
+    ([(Beat(1, 5, "reset"), 10.0), (Beat(2, 5, "reset"), 90.0)], 111.0, "no progress for 101 s, in phase 'reset'"),
     ([(Beat(1, 5, "physics"), 10.0), (Beat(2, 6, "physics"), 90.0)], 111.0, ""),
     ([(Beat(1, 5, "policy", 50.0), 10.0), (Beat(2, 5, "policy", 50.0), 90.0)], 155.0, ""),   # waits for a server
-    ([(Beat(1, 5, "policy", 50.0), 10.0), (Beat(2, 5, "policy", 50.0), 90.0)], 161.0, "no progress for 150 s"),
+    ([(Beat(1, 5, "policy", 50.0), 10.0), (Beat(2, 5, "policy", 50.0), 90.0)], 161.0, "not answered for 71 s"),
+    ([(Beat(1, 5, "policy", 50.0), 10.0), (Beat(2, 5, "policy", 50.0), 150.0)], 161.0, "no progress for 151 s"),
 ])
 def test_a_watch_judges_by_progress(beats, now, problem):
     """Silence and a count that stands still are told apart; the phase's own patience is added to the second."""
