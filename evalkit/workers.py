@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit import cluster
+from evalkit import cluster, nodes
 from evalkit.episode import Episode
 from evalkit.errors import InputError
 from evalkit.hosts import BrokeredPolicy, Caller, Replicas
@@ -48,7 +48,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """One attempt at an episode. record: None if it raised, died or timed out; then `traceback` says what happened."""
+    """One attempt at an episode. record: None if it raised, died or timed out; then `traceback` says what happened.
+
+    seconds: that the worker spent on it, its simulator's build included; node: where. None if it died.
+    """
 
     episode: Episode
     record: Record | None = None
@@ -56,6 +59,8 @@ class Result:
     video: bytes | None = None
     actions: np.ndarray | None = None
     attempt: int = 1
+    seconds: float | None = None
+    node: str | None = None
 
 
 class Worker:
@@ -66,10 +71,11 @@ class Worker:
         self._env: Env | None = None
         self._env_task: tuple[str, int] | None = None
         self._policies: dict[str, Policy] = {}
+        self._node: str | None = None
 
     def start(self, suite_names: list[str]) -> dict[str, dict[str, str]]:
         """Prepare the process; versions of simulator and renderer for each suite."""
-        described = {}
+        described, self._node = {}, cluster.node_name()
         for name in suite_names:
             env_class = load_object(load_suite(name).env)
             env_class.start_process(self.job.env_options)
@@ -78,12 +84,13 @@ class Worker:
 
     def run(self, episode: Episode) -> Result:
         """Roll out one episode. An exception is returned as a traceback, and the simulator is thrown away."""
+        begun = time.monotonic()
         try:
-            return self._run(episode)
+            result = self._run(episode)
         except Exception:
-            trace = traceback.format_exc()
+            result = Result(episode, traceback=traceback.format_exc())
             self._discard_env()
-            return Result(episode, traceback=trace)
+        return replace(result, seconds=time.monotonic() - begun, node=self._node)
 
     def _run(self, episode: Episode) -> Result:
         env, policy = self._env_for(episode), self._policy_for(episode.suite)
@@ -155,11 +162,12 @@ class EpisodeQueue:
 
 @dataclass
 class _Seat:
-    """One place in the pool: its actor now, and what it is doing.
+    """One place in the pool: its number, its actor now, and what it is doing.
 
     starting: set until the actor is ready. resets: episodes that this actor has begun.
     """
 
+    number: int
     actor: Any = None
     starting: Any = None
     resets: int = 0
@@ -194,20 +202,21 @@ class WorkerPool:
         self._share = self.size / self.most
         cluster.connect(self.address, self.size)
         try:
+            nodes.prepare(self.python, self.job.env_options.assets)
             if self.host is not None:
                 self.host.start()
             self._memory = int(self.needs.memory_gb * 2**30)
             self.most = self._admit(self.most)
             self.size = min(self.size, self.most)
-            self._seats = [_Seat() for _ in range(self.size)]
+            self._seats = [_Seat(number) for number in range(self.size)]
             self.described = self._start_first()
         except BaseException:
-            cluster.disconnect()
+            cluster.disconnect(keep_logs=True)
             raise
         return self
 
     def __exit__(self, *exception: object) -> None:
-        cluster.disconnect()
+        cluster.disconnect(keep_logs=exception[0] is not None)
 
     def _admit(self, size: int) -> int:
         """How many workers fit by memory, `size` at most and one at least (which then tries its luck)."""
@@ -247,6 +256,7 @@ class WorkerPool:
     def run(self, episodes: Iterable[Episode]) -> Iterator[Result]:
         """Roll out `episodes`; each is yielded once: measured, or as an error after its last attempt."""
         queue, attempts, idle = EpisodeQueue(episodes), {}, IdleCores()
+        clock = time.time() - time.monotonic()  # a wall clock that is set while we run moves no episode
         running: dict[Any, _Seat] = {}
         for seat in self._seats:
             self._give_work(seat, queue, running)
@@ -264,12 +274,12 @@ class WorkerPool:
                 if result.record is None and attempt <= self.retries:
                     queue.put_back(result.episode)
                 else:
-                    yield _finished(result, attempt)
+                    yield _finished(result, attempt, seat, clock)
                 for free in self._seats:
                     if free.episode is None:
                         self._give_work(free, queue, running)
             if len(self._seats) < self.most and len(queue) and idle.enough_for_one() and not self._starting():
-                self._seats.append(_Seat())
+                self._seats.append(_Seat(len(self._seats)))
                 self._fill(self._seats[-1])
                 self._give_work(self._seats[-1], queue, running)
 
@@ -341,9 +351,12 @@ def idle_seconds() -> float:
         return int(file.readline().split()[4]) / os.sysconf("SC_CLK_TCK")
 
 
-def _finished(result: Result, attempt: int) -> Result:
-    """`result` with a record in any case; an error's holds the traceback."""
-    episode = result.episode
+def _finished(result: Result, attempt: int, seat: _Seat, clock: float) -> Result:
+    """`result` with a record in any case; an error's holds the traceback. clock: Unix seconds at monotonic time 0."""
+    episode, ended = result.episode, time.monotonic()
+    started = seat.since if result.seconds is None else ended - result.seconds
     record = result.record or Record(id=episode.id, suite=episode.suite, task=episode.task, index=episode.index,
                                      seed=episode.seed, outcome=ERROR, traceback=result.traceback)
-    return replace(result, record=replace(record, attempt=attempt), attempt=attempt)
+    record = replace(record, attempt=attempt, started=round(clock + started, 3), ended=round(clock + ended, 3),
+                     worker=seat.number, node=result.node)
+    return replace(result, record=record, attempt=attempt)
