@@ -97,8 +97,7 @@ def measurements(folder: Path) -> dict[str, dict]:
 
 def test_three_nodes_measure_what_one_machine_does(tmp_path):
     """A head and two more nodes, one with a cache of its own, which gets LIBERO's environment built there: every node
-    works, in its own environment, and the records are a local run's, bit for bit. Another asset folder on a node, or
-    none, is refused before any episode."""
+    works, in its own environment, and the records are a local run's, bit for bit."""
     told = tmp_path / "told"
     told.mkdir()
     options = ("run", "--suite", "libero_object", "--policy", "tests.acting_policies:Telling", "-o", f"folder={told}",
