@@ -8,12 +8,14 @@ POLICY   ?= scripted
 EPISODES ?= 2
 ASSETS   ?= auto
 SCENES   ?= auto
+SOAK_EPISODES ?= 2000
+SOAK_LIBERO   ?= 300
 
 # Nothing may wait for an answer.
 export PIP_NO_INPUT := 1
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end faults bench bench-libero-profile bench-gr1 browser libero-tables clean
+.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end faults bench bench-libero-profile bench-gr1 bench-scaling soak browser libero-tables clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -87,6 +89,12 @@ bench-libero-profile: setup  ## Where LIBERO's steps, resets and episodes spend 
 
 bench-gr1: setup  ## Costs of RoboCasa-GR1's resets, steps, pictures and episodes; writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.robocasa_gr1
+
+bench-scaling: setup  ## Throughput for 1, 2 ... workers; on paper for 64 and 512: what saturates first, what to buy
+	$(VENV)/bin/python -m benchmarks.scaling
+
+soak: setup  ## Thousands of short episodes: does anything grow or stay behind? (SOAK_EPISODES= SOAK_LIBERO=)
+	$(VENV)/bin/python -m benchmarks.soak $(SOAK_EPISODES) $(SOAK_LIBERO)
 
 libero-tables: setup  ## Recompute LIBERO's tasks.csv and fixtures.npz (half an hour); ASSETS_FOLDER=real assets
 	$(EVALKIT) env run libero -m suites.libero.fixtures --assets $(ASSETS_FOLDER)

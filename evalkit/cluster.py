@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evalkit.environments import PROCESS_VARIABLES
+from evalkit.environments import PROCESS_VARIABLES, environment_of
 from evalkit.errors import InputError
 from evalkit.paths import PROJECT
 
-#: Variables of the driver that actors get too.
-PASSED_ON = ("EVALKIT_CACHE", "XDG_CACHE_HOME", "MUJOCO_GL", "MUJOCO_EGL_DEVICE_ID", "HF_HOME")
+#: Variables of the driver that actors get too; folders only on a cluster of one node: each of several has its own.
+PASSED_ON, FOLDERS = ("MUJOCO_GL", "MUJOCO_EGL_DEVICE_ID"), ("EVALKIT_CACHE", "XDG_CACHE_HOME", "HF_HOME")
 
 #: Whose values `publish` leaves in the cluster's table.
 NAMESPACE = b"evalkit"
@@ -24,6 +25,9 @@ NAMESPACE = b"evalkit"
 #: Attempts to start a cluster of this machine.
 STARTS = 3
 
+
+#: Folder of sockets and logs of a cluster that `connect` started.
+_session: Path | None = None
 
 #: Actors to end when this process leaves a cluster that it had joined before the run; None where the run joined it.
 _guests: list[Any] | None = None
@@ -39,7 +43,7 @@ def connect(address: str | None, cpus: int) -> None:
     A process that is connected already, such as a training script that uses Ray, stays in its cluster.
     Raises InputError if the cluster cannot be reached or is smaller.
     """
-    global _guests
+    global _guests, _session
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave the GPU visible to EGL
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # no actor here could use a prestarted process
@@ -53,6 +57,7 @@ def connect(address: str | None, cpus: int) -> None:
     common = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address is None:  # "local": without it ray would join whatever cluster RAY_ADDRESS or a `ray start` names
         _start_local(num_cpus=cpus, include_dashboard=False, object_store_memory=256 * 2**20, **common)
+        _session = Path(_living()[0]["RayletSocketName"]).parents[1]
     else:
         try:
             _check_listening(address)
@@ -72,14 +77,17 @@ def _check_size(cpus: int, what: str) -> None:
         raise InputError(f"{cpus} workers asked for, {what} has {found} CPUs; pass --workers {found} or fewer")
 
 
-def disconnect() -> None:
-    """Leave the cluster; one that `connect` started ends. One that this process had joined before stays, without the
-    actors of the run."""
-    global _guests
+def disconnect(keep_logs: bool = False) -> None:
+    """Leave the cluster; one that `connect` started ends, and its folder goes unless somebody may want Ray's logs.
+    One that this process had joined before stays, without the actors of the run."""
+    global _guests, _session
     import ray
 
     if _guests is None:
         ray.shutdown()
+        if _session is not None and not keep_logs:
+            shutil.rmtree(_session, ignore_errors=True)
+        _session = None
         return
     for handle in _guests:
         kill(handle)
@@ -88,9 +96,48 @@ def disconnect() -> None:
 
 def nodes() -> list[Mapping[str, float]]:
     """Resources of each living node: ``CPU``, ``GPU``, ``memory`` (bytes)."""
+    return [node["Resources"] for node in _living()]
+
+
+def _living() -> list[dict[str, Any]]:
     import ray
 
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    """What `ray start --node-name` called it, else the machine's name."""
+    return node["NodeName"] if node["NodeName"] != node["NodeManagerAddress"] else node["NodeManagerHostname"]
+
+
+def node_name() -> str | None:
+    """Name of the node that this process runs on; None outside a cluster."""
+    import ray
+
+    if not ray.is_initialized():
+        return None
+    number = ray.get_runtime_context().get_node_id()
+    return next(_name(node) for node in ray.nodes() if node["NodeID"] == number)
+
+
+def on_each_node(function: Callable[..., Any], *arguments: Any, gpus: float = 0) -> dict[str, Any]:
+    """What ``function(*arguments)`` returns on every node that has so many GPUs, in that node's own Python and with its
+    own environment variables, by node. Raises InputError that names the node."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task, running, found = ray.remote(function), [], {}
+    for node in _living():
+        if node["Resources"].get("GPU", 0) >= gpus:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            options = {"num_cpus": 0, "max_retries": 0, "runtime_env": runtime(None, {}), "scheduling_strategy": there}
+            running.append((_name(node), task.options(**options).remote(*arguments)))
+    for name, reference in running:
+        try:
+            found[name] = get(reference)
+        except Exception as error:
+            raise InputError(f"node {name!r} of the cluster is not ready:\n{last_lines(str(error))}") from error
+    return found
 
 
 def cores(address: str | None) -> int:
@@ -139,10 +186,14 @@ def actor(kind: type, *arguments: Any, python: Path | None = None, cpus: float =
 
 def runtime(python: Path | None, variables: Mapping[str, str]) -> dict[str, Any]:
     """Ray's runtime_env of an actor: interpreter, import path, environment variables."""
-    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    several = len(nodes()) > 1
+    names = PASSED_ON if several else (*PASSED_ON, *FOLDERS)
+    passed = {name: os.environ[name] for name in names if name in os.environ}
     environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(PROJECT), os.getcwd()]),
                                                 **PROCESS_VARIABLES, **passed, **variables}}
-    if python is not None:
+    if python is not None and several:
+        environment["py_executable"] = f"{sys.executable} -m evalkit.environments {environment_of(python).name}"
+    elif python is not None:
         environment["py_executable"] = str(python)
     return environment
 

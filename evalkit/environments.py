@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,6 +117,11 @@ def torch_build() -> str:
     return chosen
 
 
+def environment_of(python: Path) -> Environment:
+    """The environment whose interpreter, built on this machine, is `python`."""
+    return find_environment(json.loads((python.parents[1] / _READY).read_text())["name"])
+
+
 def ensure_environment(environment: Environment) -> Path:
     """The interpreter of `environment`, built first if need be. Idempotent; safe from several processes."""
     if environment.ready:
@@ -171,9 +177,19 @@ def _uv(*arguments: str) -> None:
                          "Check that a Python package index can be reached, then repeat the command.")
 
 
+def become(name: str, arguments: Sequence[str]) -> None:
+    """Go on as the interpreter of environment `name` of this machine, wherever its cache is; does not return."""
+    python = str(ensure_environment(find_environment(name)))
+    os.execv(python, [python, *arguments])
+
+
 def remove_environment(environment: Environment) -> bool:
     """Delete it; False when there was nothing to delete."""
     if not environment.folder.exists():
         return False
     shutil.rmtree(environment.folder)
     return True
+
+
+if __name__ == "__main__":  # python -m evalkit.environments NAME ARGUMENTS: how a node starts a worker
+    become(sys.argv[1], sys.argv[2:])

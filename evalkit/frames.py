@@ -41,6 +41,7 @@ KINDS = {
     "str": Kind((str,), "string"), "str | None": Kind((str, NONE), "string"),
     "int": Kind((int,), "Int64"), "int | None": Kind((int, NONE), "Int64"),
     "bool | None": Kind((bool, NONE), "boolean"), "float": Kind((int, float), "float64"),
+    "float | None": Kind((int, float, NONE), "float64"),
 }
 
 RECORD_KINDS = {item.name: KINDS[item.type] for item in fields(Record) if item.type in KINDS}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit import cluster, wire
+from evalkit import cluster, nodes, wire
 from evalkit.batching import act_each
 from evalkit.broker import Broker
 from evalkit.episode import Episode
@@ -210,6 +210,7 @@ class Replicas:
         """Load all replicas, and measure the batch size if it is not given. Raises InputError."""
         available = cluster.gpus()
         self.gpus = min(1, available) if self.gpus is None else self.gpus
+        nodes.prepare(self.python, gpus=self.gpus)
         self.count = self.count or max(1, int(available // self.gpus) if self.gpus else 1)
         self.broker = cluster.actor(Broker, cpus=0, concurrency=100_000, here=True)
         self._names = (f"replica {number}" for number in itertools.count(1))

@@ -19,8 +19,8 @@ from evalkit.lock import FolderLock
 SUCCESS, FAILURE, ERROR = "success", "failure", "error"
 
 #: Fields that describe how an episode was measured, not what was measured: they may differ between two workers.
-CIRCUMSTANCES = ("seconds_reset", "seconds_physics", "seconds_render", "seconds_policy", "attempt", "video",
-                 "traceback")
+CIRCUMSTANCES = ("seconds_reset", "seconds_physics", "seconds_render", "seconds_policy", "attempt", "started", "ended",
+                 "worker", "node", "video", "traceback")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Record:
     first_success_step, chunk_end_step: 1-based policy step of the first success, and of the first at a chunk end.
     steps: policy steps taken.
     scene_sha, final_sha: hash of simulator state and fixture poses after the reset and after the last step.
+    started, ended: of the attempt that this record tells of, Unix seconds by the driver's clock; building the
+    simulator is in it. worker: its seat in the pool, from 0. node: the machine that it ran on. None in old records.
     """
 
     id: str
@@ -56,6 +58,10 @@ class Record:
     seconds_render: float = 0.0
     seconds_policy: float = 0.0
     attempt: int = 1
+    started: float | None = None
+    ended: float | None = None
+    worker: int | None = None
+    node: str | None = None
     video: str | None = None
     traceback: str | None = None
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit import cluster
+from evalkit import cluster, nodes
 from evalkit.episode import Episode
 from evalkit.errors import InputError, Stopped
 from evalkit.hosts import BrokeredPolicy, Caller, Replicas
@@ -65,6 +65,7 @@ class Result:
     """One attempt at an episode. record: None if it raised, died or timed out; then `traceback` says what happened.
 
     gone: whoever answers for the policy did not come back. memory_gb: resident memory of the worker afterwards, GiB.
+    seconds: that the worker spent on it, its simulator's build included; node: where. None if it died.
     """
 
     episode: Episode
@@ -75,6 +76,8 @@ class Result:
     attempt: int = 1
     gone: bool = False
     memory_gb: float = 0.0
+    seconds: float | None = None
+    node: str | None = None
 
 
 class Worker:
@@ -85,13 +88,13 @@ class Worker:
         self._env: Env | None = None
         self._env_task: tuple[str, int] | None = None
         self._policies: dict[str, Policy] = {}
-        self._progress = Progress()
+        self._progress, self._node = Progress(), None
         if key:
             self._progress.tell(lambda beat: cluster.publish(key, beat), beat_seconds)
 
     def start(self, suite_names: list[str]) -> dict[str, dict[str, str]]:
         """Prepare the process; versions of simulator and renderer for each suite."""
-        described = {}
+        described, self._node = {}, cluster.node_name()
         for name in suite_names:
             env_class = load_object(load_suite(name).env)
             env_class.start_process(self.job.env_options)
@@ -100,12 +103,13 @@ class Worker:
 
     def run(self, episode: Episode) -> Result:
         """Roll out one episode. An exception is returned as a traceback, and the simulator is thrown away."""
+        begun = time.monotonic()
         try:
-            return replace(self._until_answered(episode), memory_gb=resident_gb())
+            result = self._until_answered(episode)
         except Exception as error:
-            trace = traceback.format_exc()
+            result = Result(episode, traceback=traceback.format_exc(), gone=isinstance(error, PolicyGone))
             self._discard_env()
-            return Result(episode, traceback=trace, gone=isinstance(error, PolicyGone), memory_gb=resident_gb())
+        return replace(result, memory_gb=resident_gb(), seconds=time.monotonic() - begun, node=self._node)
 
     def _until_answered(self, episode: Episode) -> Result:
         """Begin the episode anew, a few times, when the policy's server goes away in the middle of it."""
@@ -192,13 +196,14 @@ class EpisodeQueue:
 
 @dataclass
 class _Seat:
-    """One place in the pool: its actor now, and what it is doing.
+    """One place in the pool: its number, its actor now, and what it is doing.
 
     starting: set until the actor is ready; no episode waits for an actor that is not. failures: starts in a row that
     failed. resets: episodes that this actor has begun. since: of the start, or of the episode. watch: its progress,
     published under `key`.
     """
 
+    number: int
     actor: Any = None
     starting: Any = None
     failures: int = 0
@@ -247,21 +252,22 @@ class WorkerPool:
         self._beat_seconds = min(5.0, self.stall / 10)
         cluster.connect(self.address, self.size)
         try:
+            nodes.prepare(self.python, self.job.env_options.assets)
             if self.host is not None:
                 self.host.start()
             self._memory = int(self.needs.memory_gb * 2**30)
             self.most = self._admit(self.most)
             self.size = min(self.size, self.most)
-            self._seats = [_Seat() for _ in range(self.size)]
+            self._seats = [_Seat(number) for number in range(self.size)]
             self.described = self._start_first()
         except BaseException:
-            cluster.disconnect()
+            cluster.disconnect(keep_logs=True)
             raise
         return self
 
     def __exit__(self, *exception: object) -> None:
         cluster.unpublish(self._name)
-        cluster.disconnect()
+        cluster.disconnect(keep_logs=exception[0] is not None)
 
     def _admit(self, size: int) -> int:
         """How many workers fit by memory, `size` at most and one at least (which then tries its luck)."""
@@ -313,6 +319,7 @@ class WorkerPool:
         """Roll out `episodes`; each is yielded once: measured, or as an error after its last attempt. Raises Stopped
         when no worker is left that could."""
         queue, attempts, idle = EpisodeQueue(episodes), {}, IdleCores()
+        clock = time.time() - time.monotonic()  # a wall clock that is set while we run moves no episode
         running: dict[Any, _Seat] = {}
         while len(queue) or running:
             for seat in self._seats:
@@ -326,16 +333,18 @@ class WorkerPool:
                 self.host.handle(done)
             self._look_at_starts(bool(running))
             for reference in [*(item for item in done if item in running), *self._overdue(running, done)]:
-                result = self._collect(reference, running.pop(reference))
+                seat = running.pop(reference)
+                spent = self._clock() - seat.since
+                result = self._collect(reference, seat)
                 attempt = attempts[result.episode] = attempts.get(result.episode, 0) + 1
                 if result.record is None and attempt <= self.retries and not result.gone:
                     reason = textwrap.shorten(cluster.last_lines(result.traceback, 1), 120)
                     print(f"notice: {result.episode.id} is tried again: {reason}", file=sys.stderr)
                     queue.put_back(result.episode)
                 else:
-                    yield _finished(result, attempt)
+                    yield _finished(result, attempt, seat.number, spent, clock)
             if len(self._seats) < self.most and len(queue) and idle.enough_for_one() and not self._starting():
-                self._seats.append(_Seat())
+                self._seats.append(_Seat(len(self._seats)))
 
     def _starting(self) -> list[Any]:
         """Workers that are still on their way."""
@@ -460,9 +469,13 @@ def resident_gb() -> float:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
-def _finished(result: Result, attempt: int) -> Result:
-    """`result` with a record in any case; an error's holds the traceback."""
-    episode = result.episode
+def _finished(result: Result, attempt: int, seat: int, spent: float, clock: float) -> Result:
+    """`result` of a worker on `seat` with a record in any case; an error's holds the traceback. spent: seconds, where
+    the worker cannot tell; clock: Unix seconds at monotonic time 0."""
+    episode, ended = result.episode, time.monotonic()
+    started = ended - (spent if result.seconds is None else result.seconds)
     record = result.record or Record(id=episode.id, suite=episode.suite, task=episode.task, index=episode.index,
                                      seed=episode.seed, outcome=ERROR, traceback=result.traceback)
-    return replace(result, record=replace(record, attempt=attempt), attempt=attempt)
+    record = replace(record, attempt=attempt, started=round(clock + started, 3), ended=round(clock + ended, 3),
+                     worker=seat, node=result.node)
+    return replace(result, record=record, attempt=attempt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -86,3 +87,18 @@ def drift(observation) -> np.ndarray:
     direction = observation.state["goal"] - observation.state["pos"]
     return direction / max(float(np.hypot(*direction)), 1e-9) + observation.generator("drift").normal(
         scale=0.3, size=2)
+
+
+class Telling(Policy):
+    """Moves at random and tells where: ``<folder>/<suite>-<task>-<index>`` holds the interpreter's folder."""
+
+    def __init__(self, suite: Suite, folder: str):
+        self.spec = PolicySpec("telling", chunk_length=4, executed_steps=4)
+        self.folder, self.action = Path(folder), suite.action
+
+    def reset(self, episode):
+        (self.folder / episode.id.replace("/", "-")).write_text(sys.prefix)
+
+    def act(self, observations):
+        return [item.generator("actions").uniform(-1, 1, (4, self.action.size)).astype(np.float32)
+                for item in observations]

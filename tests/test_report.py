@@ -57,10 +57,12 @@ def make_run(folder, outcomes=OUTCOMES, suites=("toy",), policy="noop", command=
 
 def record_of(suite: str, task: int, index: int, outcome: str, steps: int, fingerprint: str) -> Record:
     step = steps if outcome == "success" else None
+    started = 1_000.0 + 10 * index
     return Record(
         f"{suite}/{task:02d}/{index:03d}", suite, task, index, seed=1, outcome=outcome, steps=steps,
         first_success_step=step, chunk_end_step=step, fingerprint=fingerprint, scene_sha=f"{task}-{index}",
         seconds_reset=0.5, seconds_physics=float(steps) / 10, seconds_render=0.25, seconds_policy=1.0,
+        started=started, ended=started + 8 - task, worker=task, node="here",
         instruction=f"go {EVIL}", traceback=f"Traceback\n  line\nValueError: {EVIL}" if outcome == "error" else None)
 
 
@@ -269,6 +271,20 @@ def test_time_breakdown(tmp_path):
     page = report(tmp_path, make_run(tmp_path / "run"))
     row = page.row("time", "toy")
     assert row[2:] == ["0.50", "3.15", "0.25", "1.00", "4.90", "155.6", "11"]
+
+
+def test_utilisation(tmp_path):
+    """Three workers over 48 s: tasks take 8, 7 and 6 s an episode, 5, 3 and 5 of them are recorded; far's worker ends
+    after 27 s, unreachable's after 46."""
+    page = report(tmp_path, make_run(tmp_path / "run"))
+    idle, tail = 1 - (5 * 8 + 3 * 7 + 5 * 6) / (3 * 48), (21 + 2) / (3 * 48)
+    assert (f"3 workers, 48 s: {100 * idle:.1f} % of the worker-time was idle, {100 * tail:.1f} % in the tail of 21 s, "
+            "after a worker's last episode; n 13") in page.words
+    assert len([found for found in page.all("rect") if found.get("class") == "tail"]) > 60
+    run = make_run(tmp_path / "old")
+    for name in run.records():
+        change(run, name, started=None, ended=None, worker=None, node=None)
+    assert "no record says when it was measured" in report(tmp_path, run).words
 
 
 def test_success_steps(tmp_path):

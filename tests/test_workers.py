@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -138,6 +139,18 @@ def test_measurements_do_not_depend_on_workers_or_resume(random_runs):
     assert len({record["scene_sha"] for record in one.values()}) == 12  # no two episodes share a scene
 
 
+def test_records_say_when_and_where(random_runs):
+    """Each names its worker and node; a worker's episodes do not overlap, and last at least as long as their phases."""
+    records = sorted(random_runs["three"].records().values(), key=lambda record: record.started)
+    assert {record.worker for record in records} <= {0, 1, 2} and all(record.node for record in records)
+    for worker in range(3):
+        own = [record for record in records if record.worker == worker]
+        assert all(before.ended <= after.started + 0.002 for before, after in pairwise(own))
+    phases = ("reset", "physics", "render", "policy")
+    assert all(record.ended - record.started >= sum(getattr(record, f"seconds_{phase}") for phase in phases) - 0.002
+               for record in records)
+
+
 def test_resuming_measures_nothing_twice(random_runs):
     """The records that were there stay as they are, byte for byte."""
     before = (random_runs["one"].folder / "episodes.jsonl").read_bytes().splitlines()[:5]
@@ -231,6 +244,7 @@ def test_a_hanging_episode_is_an_error(faulty_records):
     """An episode over its time ends with its worker; what it took to start a new worker is not counted."""
     record = faulty_records[FAULTS["hang_always"]]
     assert (record.outcome, record.attempt) == ("error", 2) and "timeout: no result within 3 s" in record.traceback
+    assert record.ended - record.started >= 3 and record.node is None, "a killed worker cannot say where"
 
 
 def test_other_episodes_are_not_affected(faulty_records):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from evalkit.report.utilisation import Utilisation
+
 #: Marks of the first, second ... run, around (0, 0): told apart by shape as well as by colour.
 SHAPES = (
     "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z", "M-4-4h8v8h-8z", "M0-5.5 5 4H-5z", "M0 5.5 5-4H-5z",
@@ -96,6 +98,34 @@ def histogram(values: Sequence[float], end: float, bins: int, label: str) -> Mar
             _text(100, height - 4, "end", f"{end:g} steps"), _text(0, 11, "start", f"highest bar: {max(counts)}")]
     return Markup('<svg class="plot" width="100%" height="{}" role="img" aria-label="{}">{}</svg>').format(
         height, label, Markup("").join([*bars, *axis]))
+
+
+def busy_over_time(found: Utilisation, label: str) -> Markup:
+    """Busy workers against time: bars before an area that all workers would fill; the tail in a colour of its own,
+    pauses as dashed lines."""
+    height, base, top = 132, 112, 16
+    width, tall = 100 / len(found.busy), (base - top) / found.workers
+    bars = [Markup('<rect class="{}" x="{}%" width="{}%" y="{}" height="{}"/>').format(
+                "tail" if (position + 0.5) * width > 100 * found.tail else "busy", _number(position * width),
+                _number(width + 0.03), _number(base - tall * count), _number(tall * count))
+            for position, count in enumerate(found.busy)]
+    pauses = [Markup('<line class="pause" x1="{0}%" x2="{0}%" y1="{1}" y2="{2}"/>').format(
+                  _number(100 * place), top, base) for place in found.pauses]
+    idle = Markup('<rect class="idle" x="0" width="100%" y="{}" height="{}"/>').format(top, base - top)
+    around = [Markup('<line class="axis" x1="0" x2="100%" y1="{0}" y2="{0}"/>').format(base),
+              _text(0, 11, "start", f"{found.workers} workers"), _text(0, height - 4, "start", "0"),
+              _text(50, height - 4, "middle", duration(found.seconds / 2)),
+              _text(100, height - 4, "end", duration(found.seconds))]
+    return Markup('<svg class="plot" width="100%" height="{}" role="img" aria-label="{}">{}</svg>').format(
+        height, label, Markup("").join([idle, *bars, *pauses, *around]))
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min`` or ``3.5 h``; three digits at most."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def bin_counts(values: Sequence[float], end: float, bins: int) -> tuple[list[int], list[float]]:

@@ -21,6 +21,7 @@ from evalkit.registry import load_suite
 from evalkit.report import charts
 from evalkit.report.markers import Marker, Markers
 from evalkit.report.pairs import Pair, discordant
+from evalkit.report.utilisation import utilisation
 from evalkit.tables import AVERAGE, task_table, title
 
 GLYPHS = {SUCCESS: "✓", FAILURE: "✕", ERROR: "!", MISSING: "·"}
@@ -88,6 +89,7 @@ def summary(opened: Opened) -> dict[str, Any]:
         "tasks": tasks(opened),
         "grids": [_grid(opened, suite) for suite in opened.suites],
         "times": [times(opened, suite) for suite in opened.suites],
+        "utilisation": busy(opened),
         "steps": [success_steps(opened, suite) for suite in opened.suites],
         "facts": _facts(opened.info), "fingerprints": _fingerprints(opened.info),
         "key": charts.legend_mark(opened.place),
@@ -224,6 +226,19 @@ def times(opened: Opened, suite: str) -> dict[str, Any]:
     steps = measured["steps"].sum()
     return {"suite": suite, "n": len(measured), "parts": means, "total": sum(means.values()),
             "per_step": 1000 * sum(measured[f"seconds_{phase}"].sum() for phase in PHASES) / steps if steps else None}
+
+
+def busy(opened: Opened) -> dict[str, Any]:
+    """How busy the workers were: a plot, and in words; where the run has more sessions, or old records, that too."""
+    found = utilisation(opened.episodes)
+    if found is None:
+        return {"plot": "", "said": "no record says when it was measured"}
+    said = (f"{found.workers} worker{'s' * (found.workers > 1)}, {charts.duration(found.seconds)}: "
+            f"{percent(found.idle)} % of the worker-time was idle, {percent(found.tail_idle)} % in the tail of "
+            f"{charts.duration(found.tail_seconds)}, after a worker's last episode; n {found.n}")
+    said += f" of {found.of} records (the others do not say when)" if found.n < found.of else ""
+    said += f"; pauses left out: {len(found.pauses)}" if found.pauses else ""
+    return {"plot": charts.busy_over_time(found, f"busy workers over time: {said}"), "said": said}
 
 
 def _measured(opened: Opened, suite: str) -> pd.DataFrame:

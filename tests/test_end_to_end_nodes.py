@@ -1,0 +1,155 @@
+"""Several nodes for real: `ray start` a few times on this machine, each with its own cores, ports and folders."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from evalkit.environments import find_environment
+from evalkit.records import Run
+from tests.helpers import command, environment
+
+pytestmark = pytest.mark.end_to_end
+
+#: Ray itself gives a node 30 s to start, which a busy machine may not keep.
+STARTS = 4
+
+
+class Nodes:
+    """A cluster of `ray start` nodes of one core each. variables: what every node and driver of it needs."""
+
+    def __init__(self, folder: Path, ip: str = "127.0.0.1"):
+        self.folder, self.processes = folder, []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"{ip}:{free.getsockname()[1]}"
+        (folder / "token").write_text(secrets.token_hex(32))  # a head asks for one: nobody else may join it
+        self.variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+                          "RAY_USAGE_STATS_ENABLED": "0"}
+
+    def start(self, name: str, *prefix: str, ip: str = "127.0.0.1", **variables: str) -> None:
+        """One more node; the first is the head. prefix: a command that runs `ray start`, such as ip netns exec."""
+        role = [f"--address={self.address}"] if self.processes else [
+            "--head", f"--port={self.address.rpartition(':')[2]}", "--include-dashboard=false"]
+        arguments = [*prefix, str(Path(sys.executable).with_name("ray")), "start", *role, f"--node-ip-address={ip}",
+                     f"--node-name={name}", "--num-cpus=1", "--object-store-memory=100000000",
+                     f"--temp-dir={self.folder / name}", "--block"]
+        log = self.folder / f"{name}.log"
+        for _ in range(STARTS):
+            with open(log, "w") as file:
+                process = subprocess.Popen(arguments, stdout=file, stderr=file, stdin=subprocess.DEVNULL,
+                                           env=environment(**{**self.variables, **variables}))
+            while process.poll() is None and "Ray runtime started" not in log.read_text():
+                time.sleep(0.1)
+            if process.poll() is None:
+                self.processes.append(process)
+                return
+        raise RuntimeError(f"node {name} did not start:\n{log.read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """End every node, the head last."""
+        for process in reversed(self.processes):
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+
+    def evalkit(self, *arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+        """Run the command line on this cluster."""
+        return subprocess.run([*prefix, *command(*arguments, "--ray-address", self.address)], cwd=self.folder,
+                              env=environment(**self.variables), stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, check=False)
+
+
+@contextmanager
+def several_nodes(ip: str = "127.0.0.1") -> Iterator[Nodes]:
+    """An empty cluster; its folder has a short name, since Ray keeps sockets in it."""
+    folder = Path(tempfile.mkdtemp(prefix="evk"))
+    nodes = Nodes(folder, ip)
+    try:
+        yield nodes
+    finally:
+        nodes.stop()
+        shutil.rmtree(folder)
+
+
+def local(folder: Path, *arguments: object) -> Mapping[str, dict]:
+    """Measurements of the same run on this machine alone, one worker."""
+    done = subprocess.run(command(*arguments, "--workers", 1, "--out", folder), cwd=folder.parent, env=environment(),
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return measurements(folder)
+
+
+def measurements(folder: Path) -> dict[str, dict]:
+    return {name: record.measurement() for name, record in Run(folder).records().items()}
+
+
+def test_three_nodes_measure_what_one_machine_does(tmp_path):
+    """A head and two more nodes, one with a cache of its own, which gets LIBERO's environment built there: every node
+    works, in its own environment, and the records are a local run's, bit for bit."""
+    told = tmp_path / "told"
+    told.mkdir()
+    options = ("run", "--suite", "libero_object", "--policy", "tests.acting_policies:Telling", "-o", f"folder={told}",
+               "--tasks", "0-2", "--episodes", 1, "--assets", "stand-in")
+    expected = local(tmp_path / "local", *options)
+    with several_nodes() as nodes:
+        cache = nodes.folder / "cache"
+        nodes.start("first")
+        nodes.start("second", EVALKIT_CACHE=str(cache))
+        nodes.start("third")
+        done = nodes.evalkit(*options, "--workers", 3, "--out", tmp_path / "nodes")
+        assert done.returncode == 0, done.stderr
+        folder = find_environment("libero").folder
+        assert measurements(tmp_path / "nodes") == expected and len(expected) == 3
+        records = Run(tmp_path / "nodes").records().values()
+        assert {record.node for record in records} == {"first", "second", "third"}
+        for record in records:
+            used = (told / record.id.replace("/", "-")).read_text()
+            assert used == str(cache / "envs" / folder.name if record.node == "second" else folder)
+
+
+def test_nodes_in_network_namespaces(tmp_path):
+    """The same over a network between two namespaces that share nothing but a cable."""
+    with ExitStack() as stack:
+        stack.enter_context(two_namespaces())
+        nodes = stack.enter_context(several_nodes("198.18.0.1"))
+        here = ("ip", "netns", "exec", "evalkit-a")
+        nodes.start("first", *here, ip="198.18.0.1")
+        nodes.start("second", "ip", "netns", "exec", "evalkit-b", ip="198.18.0.2")
+        options = ("run", "--suite", "toy", "--policy", "random", "--episodes", 3)
+        done = nodes.evalkit(*options, "--workers", 2, "--out", tmp_path / "nodes", prefix=here)
+        assert done.returncode == 0, done.stderr
+        assert {record.node for record in Run(tmp_path / "nodes").records().values()} == {"first", "second"}
+        assert measurements(tmp_path / "nodes") == local(tmp_path / "local", *options)
+
+
+@contextmanager
+def two_namespaces() -> Iterator[None]:
+    """Network namespaces evalkit-a (198.18.0.1) and evalkit-b (198.18.0.2) with a cable between them, or a skip."""
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("network namespaces need iproute2 and root")
+    steps = ["netns add evalkit-a", "netns add evalkit-b",
+             "link add evk-a netns evalkit-a type veth peer name evk-b netns evalkit-b"]
+    for end, address in (("a", "198.18.0.1"), ("b", "198.18.0.2")):
+        steps += [f"-n evalkit-{end} addr add {address}/24 dev evk-{end}", f"-n evalkit-{end} link set evk-{end} up",
+                  f"-n evalkit-{end} link set lo up"]
+    try:
+        for step in steps:
+            done = subprocess.run(["ip", *step.split()], capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                pytest.skip(f"no network namespaces here: ip {step}: {done.stderr.strip()}")
+        yield
+    finally:
+        for end in "ab":
+            subprocess.run(["ip", "netns", "del", f"evalkit-{end}"], capture_output=True, check=False)
