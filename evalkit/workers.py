@@ -17,6 +17,7 @@ import numpy as np
 from evalkit import cluster
 from evalkit.episode import Episode
 from evalkit.errors import InputError
+from evalkit.gl import WORKER_VARIABLE
 from evalkit.hosts import BrokeredPolicy, Caller, Replicas
 from evalkit.observers import ActionRecorder, Observer, VideoRecorder
 from evalkit.plan import group_by_task, planned_steps
@@ -157,9 +158,10 @@ class EpisodeQueue:
 class _Seat:
     """One place in the pool: its actor now, and what it is doing.
 
-    starting: set until the actor is ready. resets: episodes that this actor has begun.
+    number: from 0, in the pool. starting: set until the actor is ready. resets: episodes that this actor has begun.
     """
 
+    number: int
     actor: Any = None
     starting: Any = None
     resets: int = 0
@@ -199,7 +201,7 @@ class WorkerPool:
             self._memory = int(self.needs.memory_gb * 2**30)
             self.most = self._admit(self.most)
             self.size = min(self.size, self.most)
-            self._seats = [_Seat() for _ in range(self.size)]
+            self._seats = [_Seat(number) for number in range(self.size)]
             self.described = self._start_first()
         except BaseException:
             cluster.disconnect()
@@ -224,7 +226,7 @@ class WorkerPool:
             cluster.kill(seat.actor)
         seat.actor = cluster.actor(Worker, self.job, self.host and self.host.broker, python=self.python,
                                    cpus=self._share, memory=self._memory if self.most > 1 else None,
-                                   variables=self._variables())
+                                   variables={**self._variables(), WORKER_VARIABLE: str(seat.number)})
         seat.task, seat.resets = None, 0
         seat.starting = seat.actor.start.remote(self.suite_names)
 
@@ -269,7 +271,7 @@ class WorkerPool:
                     if free.episode is None:
                         self._give_work(free, queue, running)
             if len(self._seats) < self.most and len(queue) and idle.enough_for_one() and not self._starting():
-                self._seats.append(_Seat())
+                self._seats.append(_Seat(len(self._seats)))
                 self._fill(self._seats[-1])
                 self._give_work(self._seats[-1], queue, running)
 
