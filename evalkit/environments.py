@@ -96,8 +96,9 @@ def _policy_pins() -> dict[str, Path]:
     for name in policy_names():
         try:
             owner = policy_class(name)
-        except InputError as error:
-            print(f"notice: {str(error).splitlines()[0]}; its environment is left out", file=sys.stderr)
+        except Exception as error:  # the user's own module may raise anything
+            print(f"notice: policy {name!r} cannot be imported ({error!r}); its environment is left out",
+                  file=sys.stderr)
             continue
         if owner.interpreter not in ("", DRIVER):
             found[owner.interpreter] = owner.requirements

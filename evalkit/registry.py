@@ -77,9 +77,9 @@ def policy_class(name: str) -> Callable[..., Policy]:
     path = policies.get(name, name)
     try:
         found = load_from_file(path) if path.partition(":")[0].endswith(".py") else load_object(path)
-    except Exception as error:  # the user's own module may raise anything
-        raise InputError(f"cannot import policy {name!r}: {type(error).__name__}: {error}\nIt is "
-                         "path/to/file.py:Class, or package.module:Class importable from this folder") from error
+    except (ImportError, AttributeError, ValueError, OSError, SyntaxError) as error:
+        raise InputError(f"cannot import policy {name!r}: {error}\nIt is path/to/file.py:Class, or "
+                         "package.module:Class importable from this folder") from error
     if inspect.isfunction(found):
         return partial(FunctionPolicy, found)
     if not (inspect.isclass(found) and issubclass(found, Policy)):
