@@ -24,8 +24,8 @@ CACHE_GIB, RESULTS_GIB, TEMPORARY_GIB = 5.0, 2.0, 2.0
 #: GiB of shared memory: the object store asks for 0.25 (cluster.py) and falls back to the disk where it has less.
 SHARED_GIB = 0.3
 
-#: Open files: Ray's own minimum, and what each worker adds in its raylet (sockets, pipes, logs; measured: below 20).
-OPEN_FILES, OPEN_FILES_A_WORKER = 1024, 20
+#: Open files that one process may hold: more than twice what Ray's raylet was seen to (48, and 4 for each worker).
+OPEN_FILES, OPEN_FILES_A_WORKER = 256, 10
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def check_memory(machine: Facts, workers: int, memory_gb: float) -> Finding:
 
 
 def check_open_files(machine: Facts, workers: int) -> Finding:
-    """Ray holds sockets and log files of every worker."""
+    """Ray's raylet holds sockets and pipes of every worker."""
     needed = OPEN_FILES + OPEN_FILES_A_WORKER * workers
-    found = f"{machine.open_files} allowed, Ray wants {needed}"
+    found = f"{machine.open_files} allowed in a process, {needed} may be needed"
     if machine.open_files >= needed:
         return ok("open files", found)
     return warning("open files", found, f"ulimit -n {max(65536, needed)} in the shell that starts the run")

@@ -46,11 +46,10 @@ PHYSICS_OF = {ALTERED: REAL}
 def check_gl() -> Iterator[Finding]:
     """Which backends draw here, with what, and the map of EGL's devices."""
     found = {name: probe_gl(name) for name in BACKENDS}
-    nvidia = Path("/proc/driver/nvidia/version").exists()
-    yield judge_backends(found, os.environ.get("MUJOCO_GL", "").strip().lower(), nvidia)
-    if isinstance(found["egl"], GLBackend):
-        yield judge_devices(egl.devices(), os.environ.get("CUDA_VISIBLE_DEVICES"),
-                            os.environ.get("MUJOCO_EGL_DEVICE_ID"))
+    asked, device = os.environ.get("MUJOCO_GL", "").strip().lower(), os.environ.get("MUJOCO_EGL_DEVICE_ID")
+    yield judge_backends(found, asked, nvidia=Path("/proc/driver/nvidia/version").exists())
+    if asked in ("", "egl") and (device is not None or isinstance(found["egl"], GLBackend)):
+        yield judge_devices(egl.devices(), os.environ.get("CUDA_VISIBLE_DEVICES"), device)
 
 
 def judge_backends(found: Mapping[str, GLBackend | str], asked: str, nvidia: bool) -> Finding:
@@ -60,7 +59,8 @@ def judge_backends(found: Mapping[str, GLBackend | str], asked: str, nvidia: boo
     candidates = (asked,) if asked in BACKENDS else BACKENDS
     drawing = [name for name in candidates if isinstance(found[name], GLBackend)]
     if not drawing:
-        move = INSTALL if len(candidates) > 1 else f"unset MUJOCO_GL ({asked}), or {INSTALL}"
+        move = f"unset MUJOCO_GL ({asked}), or install it" if asked in BACKENDS else \
+            "mend MUJOCO_EGL_DEVICE_ID, see below" if "MUJOCO_EGL_DEVICE_ID" in found["egl"] else INSTALL
         return problem("OpenGL", f"{lines}\nonly policies without views will run", move)
     if nvidia and "NVIDIA" not in found[drawing[0]].renderer:
         return warning("OpenGL", f"{lines}\nan NVIDIA driver is loaded, but the CPU draws",

@@ -32,6 +32,7 @@ NVIDIA = GLBackend("egl", "NVIDIA H100 80GB HBM3/PCIe/SSE2", "4.6")
     ("no display", OSMESA, "osmesa", False, OK, "workers draw with osmesa"),
     (EGL, "no library", "osmesa", False, PROBLEM, "unset MUJOCO_GL (osmesa)"),
     ("no library", "no library", "", False, PROBLEM, "apt-get install"),
+    ("MUJOCO_EGL_DEVICE_ID must be 0, got 5", "no library", "", False, PROBLEM, "mend MUJOCO_EGL_DEVICE_ID"),
 ])
 def test_backends(egl, osmesa, asked, driver, level, said):
     """What draws, against MUJOCO_GL and a driver that ought to."""
