@@ -21,7 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from evalkit import cluster, machine
+from evalkit import cluster, egl, machine
 from evalkit.assets import REAL, STAND_IN, WARNINGS, Assets, local_assets
 from evalkit.environments import (
     Environment,
@@ -184,7 +184,17 @@ def check_policy(question: Question, suite_name: str) -> Iterator[Finding]:
     settings = {"policy": absolute_policy(question.policy), "suite": suite_name,
                 "options": absolute_options(question.options)}
     python = environment.python if environment else Path(sys.executable)
+    if environment is not None and environment.torch:
+        yield from judge_sharing(name, egl.usable(egl.devices(), os.environ.get("CUDA_VISIBLE_DEVICES")))
     yield from _elsewhere(python, name, "evalkit.inference", json.dumps(settings), seconds=POLICY_SECONDS)
+
+
+def judge_sharing(name: str, drawing: Sequence[egl.Device]) -> Iterator[Finding]:
+    """Whether simulators draw on the only GPU, where a policy with torch computes, too. drawing: devices of workers."""
+    if len(drawing) == 1 and drawing[0].cuda is not None and "MUJOCO_GL" not in os.environ:
+        yield warning(f"{name} GPU", f"{drawing[0]}: simulators draw where the policy computes; NVIDIA's driver has "
+                      "been seen to abort then (4 of 4 runs; apart 0 of 6)",
+                      "if workers die, MUJOCO_GL=osmesa lets the CPU draw, or use a second GPU")
 
 
 # --- Ray ------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from evalkit import cli, cluster, doctor, environments
 from evalkit.assets import ALTERED, BUILT_IN, REAL, STAND_IN, Assets
 from evalkit.doctor import Question, examine
+from evalkit.egl import Device
 from evalkit.environments import Environment
 from evalkit.errors import InputError
 from evalkit.findings import OK, PROBLEM, WARNING, Finding, ok, problem
@@ -165,6 +166,18 @@ def test_a_policy_is_tried_where_it_would_act(monkeypatch, policy, suite, interp
     expected = Path(doctor.sys.executable) if interpreter == "driver" else \
         environments.find_environment(interpreter).python
     assert asked == [expected]
+
+
+def test_a_gpu_for_drawing_and_computing(monkeypatch):
+    """One GPU for both is a warning; two, software, or a backend of the user's choice are not."""
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    gpu, other = (Device(index, index, renderer="NVIDIA H100") for index in range(2))
+    finding, = doctor.judge_sharing("dit4dit on libero_goal", [gpu])
+    assert finding.level == WARNING and "EGL 0 = CUDA 0" in finding.found and "osmesa" in finding.move
+    assert not list(doctor.judge_sharing("", [gpu, other]))
+    assert not list(doctor.judge_sharing("", [Device(0, software=True, renderer="llvmpipe")]))
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    assert not list(doctor.judge_sharing("", [gpu]))
 
 
 NODES = [{"CPU": 8, "GPU": 1, "memory": 20 * GIB}, {"CPU": 4, "memory": 64 * GIB}]
