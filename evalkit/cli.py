@@ -230,7 +230,7 @@ def assets(suite: Annotated[str, typer.Argument(help="Suites or groups, comma-se
 def doctor(suite: Annotated[str, typer.Option("--suite", "-s", help="Suites or groups to check. Default: all that have "
                                                                     "an environment of their own.")] = None,
            policy: Annotated[str, typer.Option("--policy", "-p", help="Load this policy where a run would, or connect "
-                                               "to its server, and ask it once about each suite.")] = None,
+                                               "to its server, and ask it about a suite of each kind.")] = None,
            checkpoint: Checkpoint = None, policy_option: Options = None,
            workers: Annotated[int, typer.Option(min=1, help="Whether so many fit. Default: one a core.")] = None,
            ray_address: Annotated[str, typer.Option(help="Ray cluster to check instead of this machine's own.")] = None,

@@ -23,13 +23,7 @@ from tqdm import tqdm
 
 from evalkit import cluster, egl, machine
 from evalkit.assets import REAL, STAND_IN, WARNINGS, Assets, local_assets
-from evalkit.environments import (
-    Environment,
-    policy_environment,
-    process_variables,
-    python_version,
-    ray_version,
-)
+from evalkit.environments import Environment, policy_environment, process_variables, python_version, ray_version
 from evalkit.errors import InputError
 from evalkit.findings import PROBLEM, Finding, ok, problem, warning
 from evalkit.registry import absolute_options, absolute_policy, load_suite, policy_class
@@ -53,8 +47,8 @@ Check = Callable[[], Iterable[Finding]]
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked. suites: names. policy, options: to be tried on each suite; None: none. workers: None: one a core.
-    results: where runs go. quick: environments and OpenGL only."""
+    """What is asked. suites: names. policy, options: to be tried on them; None: none. workers: None: one a core.
+    results: where runs go. quick: environments and OpenGL only. Suites that share an interpreter are tried as one."""
 
     suites: Sequence[str]
     policy: str | None = None
@@ -67,7 +61,7 @@ class Question:
 
 def examine(question: Question, fix: bool = False) -> list[Finding]:
     """All findings, in the table's order. `fix` may install the OpenGL library."""
-    suites = _one_each_environment(question.suites)
+    suites = [suite for suite in _representatives(question.suites) if suite.interpreter]
     built = [suite for suite in suites if _environment(suite).ready]
     drawing = {f"OpenGL, {suite.interpreter}": partial(check_gl, suite) for suite in built}
     findings = _run({"environments": partial(check_environments, suites), **drawing})
@@ -80,8 +74,8 @@ def _slow_checks(question: Question, built: Sequence[Suite]) -> dict[str, Check]
     """What is checked beyond OpenGL, by name; `built`: a suite for each environment that is there."""
     needs = max(next(iter(load_suite(name).scenes.values())).memory_gb for name in question.suites)
     checks: dict[str, Check] = {f"scenes, {suite.interpreter}": partial(check_scenes, suite) for suite in built}
-    for name in question.suites if question.policy else ():
-        checks[f"policy, {name}"] = partial(check_policy, question, name)
+    for suite in _representatives(question.suites) if question.policy else ():
+        checks[f"policy, {suite.name}"] = partial(check_policy, question, suite.name)
     checks["Ray"] = partial(check_ray, question.address, question.workers, needs, [*map(_environment, built)])
     if question.address is None:
         checks["workers"] = lambda: machine.check_workers(machine.facts(), question.workers, needs)
@@ -89,11 +83,12 @@ def _slow_checks(question: Question, built: Sequence[Suite]) -> dict[str, Check]
             "shared memory": lambda: [machine.check_shared_memory()]}
 
 
-def _one_each_environment(suites: Iterable[str]) -> list[Suite]:
-    """The first suite of each environment."""
-    isolated = [suite for suite in map(load_suite, suites) if suite.interpreter]
-    return [suite for number, suite in enumerate(isolated)
-            if suite.interpreter not in [earlier.interpreter for earlier in isolated[:number]]]
+def _representatives(suites: Iterable[str]) -> list[Suite]:
+    """The first suite of each interpreter; suites that share one share simulator, views and actions."""
+    found: dict[str, Suite] = {}
+    for suite in map(load_suite, suites):
+        found.setdefault(suite.interpreter, suite)
+    return list(found.values())
 
 
 def _environment(suite: Suite) -> Environment:
@@ -104,7 +99,7 @@ def _run(checks: Mapping[str, Check]) -> list[Finding]:
     """Findings of all checks, in the order of `checks`; a few run at once, with a progress bar. One that raises is a
     finding itself."""
     results: dict[str, list[Finding]] = {}
-    bar = tqdm(total=len(checks), unit="check", file=sys.stderr, leave=False, dynamic_ncols=True, disable=not checks)
+    bar = tqdm(total=len(checks), unit="check", file=sys.stderr, leave=False, dynamic_ncols=True)
     with bar, ThreadPoolExecutor(AT_ONCE) as pool:
         started = {pool.submit(_findings, name, check): name for name, check in checks.items()}
         for done in as_completed(started):

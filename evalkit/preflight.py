@@ -172,7 +172,7 @@ def judge_scene(scene: Scene, golden: Mapping[str, Any], assets: Assets, rendere
     if scene.sha != known:
         return problem("scene", f"the first scene is {scene.sha}, known is {known}: physics of this machine's own",
                        "check versions and assets above; records of this machine would fit no other's")
-    frames = golden["frames"].get(f"{assets.digest} {renderer}")
+    frames = golden["frames"].get(_frames_key(assets, renderer))
     if frames is None:
         return ok("scene", f"physics of the first scene as known ({known}); frames not known for "
                   f"{renderer or 'no renderer'} on these assets, so not compared")
@@ -181,6 +181,10 @@ def judge_scene(scene: Scene, golden: Mapping[str, Any], assets: Assets, rendere
         return problem("scene", f"physics as known, but the first frame of {', '.join(differing)} is not, though "
                        f"{renderer} draws it", "check the assets' digest above and LP_/MESA_ variables")
     return ok("scene", f"physics ({known}) and {len(frames)} frames of the first scene as known for this renderer")
+
+
+def _frames_key(assets: Assets, renderer: str) -> str:
+    return f"{assets.kind} {assets.digest} {renderer}"
 
 
 def read_golden(suite: Suite) -> dict[str, Any]:
@@ -202,7 +206,9 @@ def record(suite: Suite, assets: Assets) -> Iterator[Finding]:
     scene, golden = first_scene(suite, 0, options), read_golden(suite)
     golden["scenes"][PHYSICS_OF.get(assets.kind, assets.kind)] = scene.sha
     if renderer:
-        golden["frames"][f"{assets.digest} {renderer}"] = frame_hashes(scene)
+        golden["frames"] = {key: frames for key, frames in golden["frames"].items()
+                            if not (key.startswith(f"{assets.kind} ") and key.endswith(f" {renderer}"))}
+        golden["frames"][_frames_key(assets, renderer)] = frame_hashes(scene)
     scene.env.close()
     golden_path(suite).write_text(json.dumps(golden, indent=1) + "\n")
     yield ok("scene", f"{scene.sha} written to {golden_path(suite)}")

@@ -79,7 +79,7 @@ def scene(sha: str = "a1", grey: int = 7) -> Scene:
 
 def golden(machine: str = platform.machine()) -> dict:
     return {"machine": machine, "scenes": {REAL: "a1", STAND_IN: "b2"},
-            "frames": {f"d1 {LLVMPIPE}": frame_hashes(scene())}}
+            "frames": {f"{kind} d1 {LLVMPIPE}": frame_hashes(scene()) for kind in (REAL, ALTERED)}}
 
 
 @pytest.mark.parametrize("found, kind, digest, renderer, level, said", [
