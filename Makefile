@@ -15,15 +15,17 @@ SOAK_LIBERO   ?= 300
 export PIP_NO_INPUT := 1
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end faults bench bench-libero-profile bench-gr1 bench-scaling soak browser libero-tables clean
+.PHONY: help setup eval test lint test-setup test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end faults bench bench-libero-profile bench-gr1 bench-scaling soak browser golden libero-tables clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(VENV)/.ready  ## Environments and the OpenGL library; seconds when they are there
-	@$(EVALKIT) env create libero >/dev/null
-	@$(EVALKIT) env create robocasa_gr1 >/dev/null
-	@$(EVALKIT) doctor --fix || echo "notice: this machine cannot render; policies without cameras still run"
+	@$(MAKE) --no-print-directory -j2 env-libero env-robocasa_gr1
+	@$(EVALKIT) doctor --fix --quick || echo "notice: this machine cannot render; policies without cameras still run"
+
+env-%: $(VENV)/.ready
+	@$(EVALKIT) env create $* >/dev/null
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
@@ -39,7 +41,11 @@ eval: setup  ## The main job: both benchmarks, scripted baseline (SUITES= POLICY
 	    --scenes $(SCENES) || status=$$?; \
 	done; exit $$status
 
-test: setup lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end  ## All tests, simulators too
+# What tests need beyond `setup`; fetching and unpacking side by side takes the time of the largest.
+test-setup: $(VENV)/.ready
+	@$(MAKE) --no-print-directory -j4 env-libero env-robocasa_gr1 env-native env-lerobot browser
+
+test: test-setup setup lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end  ## All tests, simulators too
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
@@ -71,7 +77,7 @@ test-lerobot: $(VENV)/.ready  ## LeRobot's policies against lerobot's own path, 
 	$(EVALKIT) env run lerobot -m pytest tests/lerobot -q -n 2 --dist worksteal -p no:cacheprovider
 
 test-end-to-end: setup  ## The command line with real simulators in Ray workers
-	$(VENV)/bin/python -m pytest tests $(ELSEWHERE) -m end_to_end -q
+	$(VENV)/bin/python -m pytest tests $(ELSEWHERE) -m end_to_end -q -n 2 --dist loadfile
 
 FAULTS := $(VENV)/faults
 
@@ -95,6 +101,10 @@ bench-scaling: setup  ## Throughput for 1, 2 ... workers; on paper for 64 and 51
 
 soak: setup  ## Thousands of short episodes: does anything grow or stay behind? (SOAK_EPISODES= SOAK_LIBERO=)
 	$(VENV)/bin/python -m benchmarks.soak $(SOAK_EPISODES) $(SOAK_LIBERO)
+
+golden: setup  ## Record the first scenes that doctor knows, after a change that is meant to change them
+	$(EVALKIT) env run libero -m evalkit.preflight record libero_object stand-in
+	$(EVALKIT) env run robocasa_gr1 -m evalkit.preflight record robocasa_gr1 real builtin
 
 libero-tables: setup  ## Recompute LIBERO's tasks.csv and fixtures.npz (half an hour); ASSETS_FOLDER=real assets
 	$(EVALKIT) env run libero -m suites.libero.fixtures --assets $(ASSETS_FOLDER)

@@ -234,12 +234,42 @@ def assets(suite: Annotated[str, typer.Argument(help="Suites or groups, comma-se
 
 
 @app.command()
-def doctor(fix: Annotated[bool, typer.Option("--fix", help="Install the OpenGL library if it is missing and we may.")]
-           = False) -> None:
-    """Check this machine: environments, and which OpenGL backend draws in each."""
-    from evalkit.doctor import check
+def doctor(suite: Annotated[str, typer.Option("--suite", "-s", help="Suites or groups to check. Default: all that have "
+                                                                    "an environment of their own.")] = None,
+           policy: Annotated[str, typer.Option("--policy", "-p", help="Load this policy where a run would, or connect "
+                                               "to its server, and ask it about a suite of each kind.")] = None,
+           checkpoint: Checkpoint = None, policy_option: Options = None,
+           workers: Annotated[int, typer.Option(min=1, help="Whether so many fit. Default: one a core.")] = None,
+           ray_address: Annotated[str, typer.Option(help="Ray cluster to check instead of this machine's own.")] = None,
+           out: Annotated[Path, typer.Option(help="Where results go, for disk space.")] = Path("results/runs"),
+           fix: Annotated[bool, typer.Option("--fix", help="Install the OpenGL library if it is missing and we "
+                                                           "may.")] = False,
+           quick: Annotated[bool, typer.Option("--quick", help="Environments and OpenGL only: seconds.")] = False
+           ) -> None:
+    """Check this machine before a run, in half a minute: OpenGL and which GPU draws, pinned versions, a first scene and
+    frame whose hashes are known, the settling that newer MuJoCo breaks, assets, Ray, memory, disk.
 
-    raise typer.Exit(0 if check(fix) else 1)
+    Each line says what was found and, where something is to be done, the next move. Nothing is downloaded or built.
+    Status 0: no problem; 1: at least one.
+
+    Examples:  evalkit doctor --suite libero --workers 16
+
+    evalkit doctor -s libero_goal -p remote -o url=ws://HOST:8000     (connects, sends one observation, checks shapes)
+
+    evalkit doctor -s robocasa_gr1 -p dit4dit --checkpoint DIR -o base_model=COSMOS_DIR
+    """
+    from evalkit import doctor as examining
+    from evalkit.findings import PROBLEM, print_table
+
+    names = registry.expand_suites(suite.split(",")) if suite else [
+        name for name in registry.suite_names() if registry.load_suite(name).interpreter]
+    if policy and not suite:
+        raise InputError("which suite is the policy for? Pass --suite NAME (see `evalkit list suites`)")
+    question = examining.Question(names, policy, cli_policies.options_of(policy_option, checkpoint), workers,
+                                  ray_address, out, quick)
+    findings = examining.examine(question, fix)
+    print_table(findings)
+    raise typer.Exit(1 if any(finding.level == PROBLEM for finding in findings) else 0)
 
 
 def _resolve(config_file: Path | None, preset: str | None, **flags: Any) -> configs.RunConfig:

@@ -13,10 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from evalkit import registry
-from evalkit.environments import PROCESS_VARIABLES, Environment, ensure_environment, find_environment
+from evalkit.environments import ensure_environment, policy_environment, process_variables
 from evalkit.errors import InputError
-from evalkit.paths import PROJECT
-from evalkit.policy import DRIVER
 from evalkit.specs import check_policy_fits
 
 Policy = Annotated[str, typer.Argument(metavar="POLICY", help="A policy's name, or path/to/file.py:Class.")]
@@ -56,7 +54,7 @@ def serve(policy: Policy, suite: Suite, checkpoint: Checkpoint = None, policy_op
     ServeConfig(**config).check()
     check_servable(policy, _light_policy(chosen), registry.load_suite(suite))
     python = _interpreter(policy)
-    os.execve(python, [str(python), "-m", "evalkit.serving", json.dumps(config)], _variables())
+    os.execve(python, [str(python), "-m", "evalkit.serving", json.dumps(config)], process_variables())
 
 
 def check_policy(policy: Policy, suite: Suite, checkpoint: Checkpoint = None, policy_option: Options = None,
@@ -137,22 +135,12 @@ def _light_policy(chosen: dict[str, Any]):
 
 def _interpreter(policy: str) -> Path:
     """The Python that `policy` acts in; its environment is built first if need be."""
-    found = registry.policy_class(policy)
-    name, requirements = getattr(found, "interpreter", ""), getattr(found, "requirements", None)
-    if name in ("", DRIVER):
-        return Path(sys.executable)
-    return ensure_environment(Environment(name, requirements) if requirements else find_environment(name))
-
-
-def _variables() -> dict[str, str]:
-    """Environment variables under which any interpreter imports evalkit, suites, baselines and the user's modules, and
-    computes the same last bits as in a run (threads and kernels decide them)."""
-    paths = [str(PROJECT), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, **PROCESS_VARIABLES, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = policy_environment(policy)
+    return ensure_environment(environment) if environment else Path(sys.executable)
 
 
 def _run(policy: str, module: str, settings: dict[str, Any]) -> int:
     """Run ``python -m module SETTINGS`` in the policy's interpreter and wait; its exit status."""
     sys.stdout.flush()
     command = [str(_interpreter(policy)), "-m", module, json.dumps(settings)]
-    return subprocess.run(command, env=_variables(), check=False).returncode
+    return subprocess.run(command, env=process_variables(), check=False).returncode

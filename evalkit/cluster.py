@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ NAMESPACE = b"evalkit"
 #: Attempts to start a cluster of this machine.
 STARTS = 3
 
+#: Methods of Ray's Node (2.60, which is pinned) that start what nobody asks on one machine: autoscaler, dashboard, log
+#: monitor. Without these three Python processes a start takes 3 CPU seconds instead of 7, and half of the time.
+UNUSED = ("start_monitor", "start_api_server", "start_log_monitor")
 
 #: Folder of sockets and logs of a cluster that `connect` started.
 _session: Path | None = None
@@ -257,7 +261,8 @@ def _start_local(**options: Any) -> None:
 
     for attempt in range(1, STARTS + 1):
         try:
-            ray.init(address="local", **options)
+            with _bare_node():
+                ray.init(address="local", **options)
             return
         except Exception as error:
             ray.shutdown()
@@ -265,6 +270,21 @@ def _start_local(**options: Any) -> None:
                 raise InputError(f"Ray did not start on this machine in {STARTS} attempts: {error}\nIs it overloaded "
                                  "or out of memory or disk space? Ray's own logs are in /tmp/ray.") from error
             print(f"notice: Ray did not start ({last_lines(str(error), 1)}); trying again", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _bare_node() -> Iterator[None]:
+    """A node that Ray starts meanwhile does without what is `UNUSED`."""
+    from ray._private.node import Node
+
+    kept = {name: getattr(Node, name) for name in UNUSED}
+    for name in kept:
+        setattr(Node, name, lambda node, **options: None)
+    try:
+        yield
+    finally:
+        for name, method in kept.items():
+            setattr(Node, name, method)
 
 
 def _check_listening(address: str) -> None:

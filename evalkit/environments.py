@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from evalkit.errors import InputError, unknown
-from evalkit.paths import cache_folder
+from evalkit.paths import PROJECT, cache_folder
 from evalkit.policy import DRIVER
 from evalkit.registry import load_suite, policy_class, policy_names, suite_names
 
@@ -85,28 +85,55 @@ def ray_version() -> str:
     return importlib.metadata.version("ray")
 
 
-def suite_environments() -> list[str]:
-    """Names of the environments that the registered suites run in."""
-    return list(dict.fromkeys(suite.interpreter for suite in map(load_suite, suite_names()) if suite.interpreter))
+def _suite_pins() -> dict[str, Path]:
+    """Names and pins of the suites' environments."""
+    return {suite.interpreter: suite.requirements for suite in map(load_suite, suite_names()) if suite.interpreter}
 
 
-def _declared() -> dict[str, Path]:
-    """Environment names and their pins: suites first, then policies."""
-    owners = [*map(load_suite, suite_names()), *map(policy_class, policy_names())]
-    return {owner.interpreter: owner.requirements for owner in owners if owner.interpreter not in ("", DRIVER)}
+def _policy_pins() -> dict[str, Path]:
+    """Names and pins of the policies' environments. A policy that cannot be imported is left out, with a notice: it
+    must not cost the others theirs."""
+    found = {}
+    for name in policy_names():
+        try:
+            owner = policy_class(name)
+        except Exception as error:  # the user's own module may raise anything
+            print(f"notice: policy {name!r} cannot be imported ({error!r}); its environment is left out",
+                  file=sys.stderr)
+            continue
+        if owner.interpreter not in ("", DRIVER):
+            found[owner.interpreter] = owner.requirements
+    return found
 
 
 def environment_names() -> list[str]:
-    """Names of all environments."""
-    return list(_declared())
+    """Names of all environments: the suites', then the policies'."""
+    return list(_suite_pins() | _policy_pins())
 
 
 def find_environment(name: str) -> Environment:
     """The Environment called `name`. Raises InputError."""
-    declared = _declared()
+    suites = _suite_pins()
+    declared = suites if name in suites else suites | _policy_pins()
     if name not in declared:
         raise unknown("environment", name, declared)
     return Environment(name, declared[name])
+
+
+def policy_environment(policy: str) -> Environment | None:
+    """The environment that a policy acts in; None: the driver's Python, or the rollout workers."""
+    found = policy_class(policy)
+    name, requirements = getattr(found, "interpreter", ""), getattr(found, "requirements", None)
+    if name in ("", DRIVER):
+        return None
+    return Environment(name, requirements) if requirements else find_environment(name)
+
+
+def process_variables() -> dict[str, str]:
+    """Environment variables under which any interpreter imports evalkit, suites, baselines and the user's modules, and
+    computes the same last bits as in a run (threads and kernels decide them)."""
+    paths = [str(PROJECT), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, **PROCESS_VARIABLES, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def torch_build() -> str:

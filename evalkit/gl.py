@@ -8,6 +8,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from evalkit import egl
+
+#: Number of a rollout worker in its run; workers take turns at the EGL devices by it.
+WORKER_VARIABLE = "EVALKIT_WORKER"
+
 #: EGL draws on a GPU or with Mesa's llvmpipe; OSMesa is the way out where EGL is not installed.
 BACKENDS = ("egl", "osmesa")
 
@@ -56,12 +61,20 @@ def choose_gl() -> GLBackend:
 
 
 def gl_environment(backend: str) -> dict[str, str]:
-    """This process's environment variables with `backend` selected for mujoco and PyOpenGL."""
+    """This process's environment variables with `backend` selected for mujoco, robosuite and PyOpenGL.
+
+    MUJOCO_EGL_DEVICE_ID, unless it is set, becomes a device that draws: robosuite takes device 0, working or not.
+    CUDA_VISIBLE_DEVICES goes: robosuite takes it for EGL's numbers, calls int() on the empty text that Ray gives actors
+    without a GPU, and demands that the device's number stands in it.
+    """
     environment = {**os.environ, "MUJOCO_GL": backend}
     if backend in BACKENDS:
         environment["PYOPENGL_PLATFORM"] = backend
-    if environment.get("CUDA_VISIBLE_DEVICES") == "":  # Ray sets it empty without GPUs; robosuite calls int() on it
-        del environment["CUDA_VISIBLE_DEVICES"]
+    visible = environment.pop("CUDA_VISIBLE_DEVICES", None)
+    if backend == "egl" and "MUJOCO_EGL_DEVICE_ID" not in environment:
+        device = egl.choose(egl.devices(), int(environment.get(WORKER_VARIABLE, 0)), visible)
+        if device is not None:
+            environment["MUJOCO_EGL_DEVICE_ID"] = str(device.index)
     return environment
 
 

@@ -34,8 +34,11 @@ def policy_names() -> list[str]:
 
 
 def policy_summary(name: str) -> str:
-    """The first line of the policy's module docstring."""
-    module = importlib.import_module(importlib.import_module("baselines").POLICIES[name].partition(":")[0])
+    """The first line of the policy's module docstring, or that it cannot be imported."""
+    try:
+        module = importlib.import_module(importlib.import_module("baselines").POLICIES[name].partition(":")[0])
+    except Exception as error:  # the user's own module may raise anything, and costs the others nothing
+        return f"cannot be imported: {type(error).__name__}: {error}"
     return (module.__doc__ or "").strip().splitlines()[0]
 
 

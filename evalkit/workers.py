@@ -20,6 +20,7 @@ import numpy as np
 from evalkit import cluster, nodes
 from evalkit.episode import Episode
 from evalkit.errors import InputError, Stopped
+from evalkit.gl import WORKER_VARIABLE
 from evalkit.hosts import BrokeredPolicy, Caller, Replicas
 from evalkit.observers import ActionRecorder, Observer, VideoRecorder
 from evalkit.plan import group_by_task, planned_steps
@@ -284,7 +285,8 @@ class WorkerPool:
         seat.key, seat.since, seat.watch = next(self._keys), self._clock(), Watch(self.stall, self._clock())
         seat.actor = cluster.actor(Worker, self.job, self.host and self.host.broker, seat.key, self._beat_seconds,
                                    python=self.python, cpus=self._share,
-                                   memory=self._memory if self.most > 1 else None, variables=self._variables())
+                                   memory=self._memory if self.most > 1 else None,
+                                   variables={**self._variables(), WORKER_VARIABLE: str(seat.number)})
         seat.task, seat.resets, seat.memory_gb = None, 0, 0.0
         seat.starting = seat.actor.start.remote(self.suite_names)
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +67,15 @@ def evalkit(*arguments: object, cwd: Path, **more: str) -> subprocess.CompletedP
     """Run evalkit in folder `cwd` and wait for it."""
     return subprocess.run(command(*arguments), cwd=cwd, env=environment(**more), capture_output=True, text=True,
                           stdin=subprocess.DEVNULL, timeout=300, check=False)
+
+
+def refused(commands: Iterable[Sequence[object]], cwd: Path) -> list[subprocess.CompletedProcess]:
+    """What each of several short command lines gives in folder `cwd`; none may start Ray."""
+    asked = [[str(part) for part in arguments] for arguments in commands]
+    done = subprocess.run([sys.executable, "-m", "tests.many_commands"], cwd=cwd, env=environment(), check=True,
+                          input=json.dumps(asked), capture_output=True, text=True, timeout=300)
+    return [subprocess.CompletedProcess(arguments, *result)
+            for arguments, result in zip(asked, json.loads(done.stdout))]
 
 
 def lines(run: Path) -> list[dict]:

@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from evalkit.records import Run
 from evalkit.registry import policy_names, suite_names
-from tests.helpers import command, environment, evalkit, lines, planned_ids
+from tests.helpers import command, environment, evalkit, lines, planned_ids, refused
 
 TOY = ("--suite", "toy", "--policy", "noop")
 
@@ -62,30 +61,28 @@ BAD_INPUT = {
 
 
 @pytest.fixture(scope="module")
-def refused(tmp_path_factory):
-    """What each bad input gave, run two at a time in a folder with three bad config files; and that folder."""
+def bad_input(tmp_path_factory):
+    """What each bad input gave, in a folder with three bad config files; and that folder."""
     folder = tmp_path_factory.mktemp("bad")
     (folder / "key.yaml").write_text("suite: toy\npolicy: noop\nworker: 2\n")
     (folder / "value.yaml").write_text("suite: toy\npolicy: noop\nworkers: two\n")
     (folder / "syntax.yaml").write_text("suite: [toy\n")
-    with ThreadPoolExecutor(2) as pool:
-        done = pool.map(lambda case: evalkit(*case[0], cwd=folder), BAD_INPUT.values())
-        return dict(zip(BAD_INPUT, done)), folder
+    return dict(zip(BAD_INPUT, refused((arguments for arguments, _ in BAD_INPUT.values()), folder))), folder
 
 
 @pytest.mark.parametrize("name", BAD_INPUT)
-def test_bad_input(refused, name):
+def test_bad_input(bad_input, name):
     """Status 2 and one screen that says what was got and what is allowed; no traceback, nothing on stdout."""
-    done = refused[0][name]
+    done = bad_input[0][name]
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) < 25 and "Traceback" not in done.stderr and done.stdout == ""
     for part in BAD_INPUT[name][1]:
         assert part in done.stderr
 
 
-def test_bad_input_leaves_nothing_behind(refused):
+def test_bad_input_leaves_nothing_behind(bad_input):
     """Refused commands have made no file and no folder."""
-    assert sorted(path.name for path in refused[1].iterdir()) == ["key.yaml", "syntax.yaml", "value.yaml"]
+    assert sorted(path.name for path in bad_input[1].iterdir()) == ["key.yaml", "syntax.yaml", "value.yaml"]
 
 
 def test_plan_prints_and_writes_nothing(tmp_path):

@@ -234,3 +234,11 @@ def test_suites_of_one_embodiment_share_a_loaded_policy():
 def test_batch_size_follows_from_the_warm_up(seconds, size):
     """The smallest batch with nine tenths of the best throughput; patience is a tenth of one observation."""
     assert choose_batching(seconds) == Batching(size, pytest.approx(0.01))
+
+
+def test_a_cluster_of_this_machine_is_bare():
+    """Ray's own two processes and nothing that nobody asks: three Python processes, half of the start."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    started = " ".join(Path("/proc", child, "cmdline").read_text() for child in children)
+    assert "gcs_server" in started and "raylet" in started
+    assert not any(name in started for name in ("monitor.py", "dashboard.py"))

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+import baselines
 from baselines.noop import Noop
+from evalkit.environments import environment_names, find_environment
 from evalkit.errors import InputError
-from evalkit.registry import expand_suites, load_suite, make_policy, policy_names, policy_summary, suite_names
+from evalkit.registry import (
+    expand_suites,
+    load_suite,
+    make_policy,
+    policy_names,
+    policy_summary,
+    suite_names,
+)
 
 TOY = load_suite("toy")
 PAPER = ["libero_spatial", "libero_object", "libero_goal", "libero_10"]
@@ -111,3 +122,17 @@ def test_wrong_option_value(chunk):
     """A value outside its range is refused with what was got and what is allowed."""
     text = message(make_policy, "random", TOY, {"chunk": chunk})
     assert repr(chunk) in text and "1 or more" in text
+
+
+@pytest.mark.parametrize("source", ["import no_such_package", "1 / 0", "def broken(:", "raise SystemError('driver')"])
+def test_a_policy_that_cannot_be_imported_costs_the_others_nothing(tmp_path, monkeypatch, capsys, source):
+    """Environments of suites and of other policies are found, and listings name the fault."""
+    (tmp_path / "broken_baseline.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_baseline", raising=False)
+    monkeypatch.setitem(baselines.POLICIES, "broken", "broken_baseline:Mine")
+    assert {"libero", "robocasa_gr1", "native", "lerobot"} <= set(environment_names())
+    assert "notice: policy 'broken' cannot be imported" in capsys.readouterr().err
+    assert find_environment("libero").name == "libero" and capsys.readouterr().err == ""
+    assert find_environment("native").name == "native"
+    assert policy_summary("broken").startswith("cannot be imported: ")

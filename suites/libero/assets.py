@@ -52,16 +52,26 @@ def resolve(suite: Suite, choice: str, scenes: str, tasks: list[int], python: Pa
     if choice == "stand-in":
         return stand_in(suite, tasks, python)
     if choice in ("real", "auto"):
-        named = os.environ.get(VARIABLE)
-        if named:
-            return given(Path(named), f"{VARIABLE}={named}")
-        for downloaded in (asset_root(downloaded_folder()), UPSTREAM_DOWNLOAD):
-            if is_complete(downloaded):
-                return given(downloaded, f"the download in {downloaded}")
-        return download() if choice == "real" else download_or_stand_in(suite, tasks, python)
+        return found() or (download() if choice == "real" else download_or_stand_in(suite, tasks, python))
     if Path(choice).is_dir():
         return given(Path(choice), f"--assets {choice}")
     raise unknown("--assets choice", choice, ["real", "stand-in", "auto", "an existing folder"])
+
+
+def found() -> Assets | None:
+    """Real assets on this machine: those that EVALKIT_LIBERO_ASSETS names, or an earlier download."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return given(Path(named), f"{VARIABLE}={named}")
+    for downloaded in (asset_root(downloaded_folder()), UPSTREAM_DOWNLOAD):
+        if is_complete(downloaded):
+            return given(downloaded, f"the download in {downloaded}")
+    return None
+
+
+def local(suite: Suite, python: Path) -> Assets:
+    """See `evalkit.assets.local_assets`."""
+    return found() or stand_in(suite, [], python)
 
 
 def given(folder: Path, origin: str) -> Assets:

@@ -50,6 +50,7 @@ def make_suite(name: str) -> Suite:
         state=STATE, action=ACTION, seed_policies=SEED_POLICIES, hold_action=WAIT_ACTION,
         interpreter="libero", requirements=FOLDER / "requirements.txt",
         env="suites.libero.env:LiberoEnv", assets="suites.libero.assets:resolve",
+        preflight="suites.libero.preflight:check",
     )
 
 

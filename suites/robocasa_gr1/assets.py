@@ -117,6 +117,16 @@ def built_in() -> Assets:
     return Assets(BUILT_IN, BUILT_IN_FOLDER, tree_digest(BUILT_IN_FOLDER))
 
 
+def local(suite: Suite, python: Path | None) -> Assets:
+    """See `evalkit.assets.local_assets`: upstream's code with real assets, or with stand-ins that were made before."""
+    source = checkout.find()
+    if source is not None and inventory.has_any(source / standin.ASSETS):
+        return given(source, f"{checkout.VARIABLE}={source}")
+    if downloaded_folder().is_dir():
+        return given(downloaded_folder(), f"the download in {downloaded_folder()}")
+    return stand_in(source, python) if stand_in_folder().is_dir() else built_in()
+
+
 def upstream_can_be_had() -> bool:
     """Whether upstream's code is here or its server answers. Raises InputError for a wrong EVALKIT_ROBOCASA_SRC."""
     return checkout.find() is not None or checkout.is_reachable()

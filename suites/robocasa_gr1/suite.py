@@ -128,5 +128,5 @@ def make_suite(name: str) -> Suite:
         video_views={"scene": (*SCENE_VIEW, 3)}, state=GROUPS, action=ACTION, seed_policies=SEED_POLICIES,
         scenes={"upstream": UPSTREAM, "builtin": BUILTIN}, interpreter="robocasa_gr1",
         requirements=FOLDER / "requirements.txt", env="suites.robocasa_gr1.env:RoboCasaGR1Env",
-        assets="suites.robocasa_gr1.assets:resolve",
+        assets="suites.robocasa_gr1.assets:resolve", preflight="suites.robocasa_gr1.preflight:check",
     )
