@@ -44,6 +44,7 @@ from evalkit.registry import load_suite, make_policy
 from evalkit.service import Fatal, Service, logged
 from evalkit.specs import check_policy_fits
 from evalkit.suite import Suite
+from evalkit.texts import plain_lines
 
 #: openpi's port.
 PORT = 8000
@@ -281,7 +282,7 @@ def main(text: str) -> int:
     try:
         asyncio.run(run(ServeConfig(**json.loads(text))))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         return 2
     return 0
 
