@@ -64,7 +64,7 @@ def parse_yaml(text: str) -> Any:
         raise ParseError("it is nested too deep") from error
     except ParseError:
         raise
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:  # such as the date 2020-13-45
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError) as error:  # as for !!timestamp x
         raise ParseError(" ".join(str(error).split())) from error
 
 

@@ -157,7 +157,7 @@ def make_policy(name: str, suite: Suite, options: dict[str, Any]) -> Policy:
     try:
         policy = found(suite, **options)
     except OSError as error:
-        raise InputError(f"policy {name!r}: {error}") from error
+        raise InputError(f"policy {name!r}: {error.strerror}: {shown(error.filename)}") from error
     except (TypeError, ValueError, AttributeError) as error:
         problem = _wrong_type(found, options)
         if problem is None:
