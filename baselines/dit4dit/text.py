@@ -22,7 +22,8 @@ class Tokenizer:
     def __init__(self, folder: Path, length: int):
         from transformers import AutoTokenizer
 
-        self._tokenizer, self._length = AutoTokenizer.from_pretrained(folder, local_files_only=True), length
+        self._length = length
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if self._tokenizer.padding_side != "right" or self._tokenizer.pad_token is None:
             raise InputError(f"the tokenizer in {folder} pads on the {self._tokenizer.padding_side} with "
                              f"{self._tokenizer.pad_token!r}; expected Qwen2.5's own: right, '<|endoftext|>'. "

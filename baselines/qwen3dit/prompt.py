@@ -148,7 +148,7 @@ class ChatText:
     def __init__(self, folder: Path, prompt: str | None):
         from transformers import AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         self._template = read_chat_template(folder) or self._tokenizer.chat_template
         self._prompt = prompt or "{instruction}"
         self.pad_id = self._tokenizer.pad_token_id
