@@ -250,6 +250,8 @@ def _check_depth(value: Any, depth: int = 0) -> None:
         raise WireError(f"a message nested deeper than {MAX_DEPTH}")
     if isinstance(value, dict):
         value = value.values()
+    elif isinstance(value, msgpack.Timestamp):  # the one extension that msgpack decodes by itself
+        raise WireError("msgpack extension -1; none is known here")
     elif not isinstance(value, list):
         return
     for item in value:

@@ -62,7 +62,7 @@ def spoilt(draw, value: Any, times: int = 2) -> Any:
         if draw(st.booleans()) or not isinstance(inner, dict):
             inner[last] = copy.deepcopy(draw(values))
         else:
-            del inner[last]
+            inner.pop(last, None)
     return value
 
 

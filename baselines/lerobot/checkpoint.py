@@ -192,7 +192,7 @@ def _steps_of(folder: Path, name: str) -> list[dict[str, Any]]:
             raise InputError(f"{folder / name} has the {what}, which may run code of its own; only the steps of the "
                              f"served types are loaded: {', '.join(STEPS)}")
         file = step.get("state_file")
-        if file is not None and (not isinstance(file, str) or Path(file).name != file):
+        if file is not None and (not isinstance(file, str) or file in ("", "..") or Path(file).name != file):
             raise InputError(f"{folder / name} names the state file {file!r}; allowed: a file of the same folder")
     return steps
 

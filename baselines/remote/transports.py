@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -175,6 +175,8 @@ class Http:
                 self._connection.request(method, self._path + path, body, headers)
                 answer = self._connection.getresponse()
                 content = self._read(answer)
+                if passed.is_set():  # a body that ends with its connection would look whole
+                    raise TimeoutError
         except BaseException as error:
             self.close()
             if isinstance(error, TimeoutError) or (isinstance(error, (HTTPException, OSError)) and passed.is_set()):
@@ -204,6 +206,8 @@ class Http:
             content += piece
             if len(content) > MAX_MESSAGE:
                 raise RemoteError(f"{self._url} sends more than {MAX_MESSAGE} bytes")
+        if answer.length:  # `read` with a size does not tell
+            raise IncompleteRead(b"", answer.length)
         return bytes(content)
 
     def close(self) -> None:

@@ -90,7 +90,7 @@ class Recording:
         """(steps, D) as it was written. Raises ValueError for a file that holds anything else, and for one that claims
         to hold more than `LONGEST` bytes, before there is room for them."""
         if self._keys is None:
-            return np.load(self._file(episode), mmap_mode="r", allow_pickle=False)
+            return np.lib.format.open_memmap(self._file(episode), mode="r")
         with zipfile.ZipFile(self.path) as archive:
             member = archive.getinfo(f"{self._name(episode)}.npy")
             if member.file_size > LONGEST:
