@@ -15,7 +15,7 @@ SOAK_LIBERO   ?= 300
 export PIP_NO_INPUT := 1
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help setup eval test lint test-setup test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end faults bench bench-libero-profile bench-gr1 bench-scaling soak browser golden libero-tables clean
+.PHONY: help setup eval test lint test-setup test-fast fuzz test-libero test-gr1 test-native test-lerobot test-end-to-end faults bench bench-libero-profile bench-gr1 bench-scaling soak browser golden libero-tables clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -62,6 +62,9 @@ ELSEWHERE := $(foreach name,libero robocasa_gr1 native lerobot,--ignore=tests/$(
 
 test-fast: $(VENV)/.ready browser  ## No simulator, no torch
 	$(VENV)/bin/python -m pytest tests $(ELSEWHERE) -m "not end_to_end and not faults" -q -n 2 --dist loadfile
+
+fuzz: $(VENV)/.ready  ## Hostile input, 50 times as many tries as in the tests and other ones each time
+	EVALKIT_TRIES=50 $(VENV)/bin/python -m pytest tests/test_hostile_*.py -q -n 2 --dist worksteal
 
 test-libero: setup  ## Inside LIBERO's interpreter, two processes
 	LP_NUM_THREADS=1 $(EVALKIT) env run libero -m pytest tests/libero -q -n 2 --dist worksteal -p no:cacheprovider

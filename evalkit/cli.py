@@ -15,6 +15,7 @@ from evalkit import cli_policies, cli_results, environments, presets, registry
 from evalkit import config as configs
 from evalkit.errors import InputError, Stopped, unknown
 from evalkit.records import Run
+from evalkit.texts import plain, plain_lines
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -301,14 +302,14 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         sys.exit(2)
     except Stopped as error:
         print(f"stopped: {error}", file=sys.stderr)
         sys.exit(1)
     except PermissionError as error:
-        print(f"error: no permission for {error.filename}; pass another --out, or change the folder's permissions",
-              file=sys.stderr)
+        print(f"error: no permission for {plain(str(error.filename))}; pass another --out, or change the folder's "
+              "permissions", file=sys.stderr)
         sys.exit(2)
 
 

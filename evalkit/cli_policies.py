@@ -15,6 +15,7 @@ import typer
 from evalkit import registry
 from evalkit.environments import ensure_environment, policy_environment, process_variables
 from evalkit.errors import InputError
+from evalkit.parsing import ParseError, parse_yaml
 from evalkit.specs import check_policy_fits
 
 Policy = Annotated[str, typer.Argument(metavar="POLICY", help="A policy's name, or path/to/file.py:Class.")]
@@ -118,14 +119,16 @@ def _chosen(policy: str, suite: str, checkpoint: str | None, pairs: list[str] | 
 
 def options_of(pairs: list[str] | None, checkpoint: str | None) -> dict[str, Any]:
     """A policy's options from ``key=value`` pairs; values are read as YAML scalars, so that numbers are numbers."""
-    import yaml
-
     options = {} if checkpoint is None else {"checkpoint": checkpoint}
     for pair in pairs or ():
         key, separator, value = pair.partition("=")
         if not separator:
             raise InputError(f"--policy-option takes KEY=VALUE, got {pair!r}")
-        options[key] = yaml.safe_load(value)
+        try:
+            options[key] = parse_yaml(value)
+        except ParseError as error:
+            raise InputError(f"--policy-option {key} has a value that cannot be read: {error}. Put text into quotes: "
+                             f"-o '{key}=\"...\"'") from error
     return options
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from evalkit.environments import PROCESS_VARIABLES, environment_of
 from evalkit.errors import InputError
 from evalkit.paths import PROJECT
+from evalkit.texts import plain
 
 #: Variables of the driver that actors get too; folders only on a cluster of one node: each of several has its own.
 PASSED_ON, FOLDERS = ("MUJOCO_GL", "MUJOCO_EGL_DEVICE_ID"), ("EVALKIT_CACHE", "XDG_CACHE_HOME", "HF_HOME")
@@ -296,4 +297,4 @@ def _check_listening(address: str) -> None:
 
 def last_lines(text: str, count: int = 12) -> str:
     """The last `count` lines of `text` that are not empty."""
-    return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
+    return "\n".join([plain(line) for line in text.splitlines() if line.strip()][-count:])

@@ -11,6 +11,7 @@ import pandas as pd
 from evalkit.compare import ALL_SUITES, AVERAGE, NOTHING, Comparison, Row
 from evalkit.errors import unknown
 from evalkit.pairing import Side
+from evalkit.texts import plain
 
 FORMATS = ("terminal", "markdown", "csv")
 
@@ -45,7 +46,7 @@ def _title(comparison: Comparison) -> str:
     def side(letter: str, run: Side) -> str:
         options = "".join(f", {key}={value}" for key, value in run.policy_options.items())
         notes = "".join(f" [{note}]" for note in run.notes)
-        return f"- {letter}: {run.name} (policy {run.policy}{options}){notes}"
+        return plain(f"- {letter}: {run.name} (policy {run.policy}{options}){notes}")
 
     return f"{side('A', comparison.a)}\n{side('B', comparison.b)}"
 
@@ -133,7 +134,8 @@ def _details(comparison: Comparison) -> list[str]:
         f"Only A succeeded ({len(comparison.only_a)}):": _by_task(comparison.only_a),
         f"Only B succeeded ({len(comparison.only_b)}):": _by_task(comparison.only_b),
     }
-    return [f"{heading}\n\n" + "\n".join(f"- {line}" for line in lines) for heading, lines in sections.items() if lines]
+    return [f"{heading}\n\n" + "\n".join(f"- {plain(line)}" for line in lines)
+            for heading, lines in sections.items() if lines]
 
 
 def _by_task(ids: Sequence[str]) -> list[str]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from evalkit.errors import InputError, unknown
+from evalkit.errors import InputError, shown, unknown
+from evalkit.parsing import ParseError, parse_yaml, read_text
+from evalkit.redaction import redacted_options
 from evalkit.registry import expand_suites, load_suite
+from evalkit.texts import plain
 
 #: Keys that decide what is measured. Two runs that differ in one of them never share a folder.
 DECISIVE = ("suites", "policy", "policy_options", "tasks", "episodes", "seed_policy", "seed", "assets",
@@ -33,6 +36,25 @@ TYPES = {
     "stall": ((int, float), "seconds"), "worker_episodes": (int, "a whole number"),
     "worker_memory": ((int, float), "GiB"), "out": (str, "text"),
 }
+
+#: Least and most of each number; NaN is between none.
+RANGES = {
+    "workers": (1, 10_000, "at least 1 is needed (default: chosen by evalkit)"),
+    "policy_replicas": (1, 10_000, "at least 1 is needed (default: chosen by evalkit)"),
+    "policy_batch": (1, 10_000, "at least 1 is needed (default: chosen by evalkit)"),
+    "policy_gpus": (0, 1_000, "allowed: 0 or more"), "policy_wait": (0, 3_600, "allowed: 0 or more seconds"),
+    "max_errors": (0, 10**9, "allowed: 0 or more"), "retries": (0, 1_000, "allowed: 0 or more"),
+    "timeout": (1e-6, 1e8, "allowed: positive seconds"), "policy_timeout": (1e-6, 1e8, "allowed: positive seconds"),
+    "stall": (1e-6, 1e8, "allowed: positive seconds"), "worker_episodes": (0, 10**9, "allowed: 0 or more"),
+    "worker_memory": (1e-6, 1e6, "allowed: positive GiB"),
+    "seed": (0, 2**32 - 1, f"allowed: 0 to {2**32 - 1} (numpy's range)"),
+}
+
+#: Tasks that a range may name; beyond every suite's, and few enough to count.
+MOST_TASKS = 10_000
+
+#: Bytes of the longest name of a file or folder on Linux.
+LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -84,8 +106,9 @@ class RunConfig:
     out: str | None = None
 
     def decisive(self) -> dict[str, Any]:
-        """The part that decides what is measured, as JSON types."""
-        return json.loads(json.dumps({key: asdict(self)[key] for key in DECISIVE}))
+        """The part that decides what is measured, as JSON types; secrets among the policy's options are left out."""
+        values = {**asdict(self), "policy_options": redacted_options(self.policy_options)}
+        return json.loads(json.dumps({key: values[key] for key in DECISIVE}))
 
     def digest(self) -> str:
         """Eight hex digits that differ when the decisive part differs."""
@@ -94,7 +117,8 @@ class RunConfig:
     def default_folder(self) -> Path:
         """``results/runs/<suites>-<policy>-<digest>``: the same command finds its run again."""
         names = "+".join(self.suites) if len(self.suites) < 3 else f"{self.suites[0].split('_')[0]}x{len(self.suites)}"
-        return Path("results/runs") / f"{names}-{self.policy}-{self.digest()}"
+        policy = re.sub(r"[^\w.:+-]", "-", self.policy.rpartition("/")[2], flags=re.ASCII)  # of a path the file alone
+        return Path("results/runs") / f"{names}-{policy[-100:]}-{self.digest()}"
 
 
 def make_config(values: Mapping[str, Any]) -> RunConfig:
@@ -108,8 +132,8 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
         if not values.get(required):
             raise InputError(f"no {required.removesuffix('s')} given: pass --{required.removesuffix('s')} NAME "
                              f"(see `evalkit list {'suites' if required == 'suites' else 'policies'}`)")
-    _check_types(values)
-    suites = tuple(expand_suites(_names(values["suites"])))
+    check_types(values)
+    suites = tuple(expand_suites(names_of(values["suites"])))
     chosen = {
         **values, "suites": suites,
         "tasks": _tasks(values.get("tasks"), suites),
@@ -127,10 +151,10 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
 def load_yaml(path: Path) -> dict[str, Any]:
     """The keys of a ``--config`` file. Raises InputError when it is missing or not a mapping."""
     try:
-        loaded = yaml.safe_load(path.read_text())
+        loaded = parse_yaml(read_text(path))
     except OSError as error:
         raise InputError(f"cannot read the config file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (ParseError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(loaded, dict):
         raise InputError(f"{path} must hold `key: value` lines, got {type(loaded).__name__}")
@@ -139,14 +163,40 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def _check_types(values: Mapping[str, Any]) -> None:
+def check_types(values: Mapping[str, Any]) -> None:
+    """Raise InputError for a value that its key cannot have, whatever the suite."""
     for key, (kind, words) in TYPES.items():
         value = values.get(key)
         if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-            raise InputError(f"{key} is {value!r}; it must be {words}")
+            raise InputError(f"{key} is {shown(value)}; it must be {words}")
+        if isinstance(value, str):
+            _check_text(key, value)
+    _check_json("policy_options", values.get("policy_options"))
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(values.get("out") or "").parts):
+        raise InputError(f"out is {shown(values['out'])}; a folder's name has {LONGEST_NAME} bytes at most")
 
 
-def _names(value: Any) -> list[str]:
+def _check_text(key: str, text: str) -> None:
+    if text != plain(text):
+        raise InputError(f"{key} is {shown(text)}; it must be one line of UTF-8 text without control characters")
+
+
+def _check_json(key: str, value: Any) -> None:
+    """Raise InputError unless run.json can hold `value`, and compare it when the run is continued."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise InputError(f"{key} has the key {shown(name)}; keys must be text")
+            _check_json(f"{key}.{name}", item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_json(key, item)
+    elif not (value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))):
+        raise InputError(f"{key} is {shown(value)}; it must be text, a finite number, true, false, null, or a list or "
+                         "mapping of them")
+
+
+def names_of(value: Any) -> list[str]:
     """The parts of comma-separated text or of a list; anything else is one part."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
     return [str(part).strip() for part in parts]
@@ -157,23 +207,26 @@ def _tasks(value: Any, suites: tuple[str, ...]) -> tuple[int, ...] | None:
         return None
     named = {name: task.index for task in load_suite(suites[0]).tasks for name in (task.name, task.short) if name}
     indices: list[int] = []
-    for part in _names(value):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+    for part in names_of(value):
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part)
         if match is not None:
-            indices += range(int(match[1]), int(match[2] or match[1]) + 1)
+            first, last = int(match[1]), int(match[2] or match[1])
+            indices += range(first, min(last, first + MOST_TASKS) + 1)
         elif len(suites) == 1 and part in named:
             indices.append(named[part])
         elif len(suites) == 1 and re.match("[A-Za-z]", part):
             raise unknown(f"task of {suites[0]}", part, named)
         else:
-            raise InputError(f"tasks are indices such as 0,3 or 0-4, or names of one suite's tasks; got {part!r} "
+            raise InputError(f"tasks are indices such as 0,3 or 0-4, or names of one suite's tasks; got {shown(part)} "
                              "(see `evalkit list tasks`)")
     for name in suites:
         count = len(load_suite(name).tasks)
         wrong = [index for index in indices if index >= count]
         if wrong or not indices:
-            raise InputError(f"unknown task {', '.join(map(str, wrong)) or repr(value)}: {name} has tasks 0 to "
-                             f"{count - 1} (see `evalkit list tasks --suite {name}`)")
+            more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+            listed = ", ".join(map(str, wrong[:8])) or shown(value)
+            raise InputError(f"unknown task {listed}{more}: {name} has tasks 0 to {count - 1} (see `evalkit list tasks "
+                             f"--suite {name}`)")
     return tuple(sorted(set(indices)))
 
 
@@ -181,13 +234,13 @@ def _episodes(value: Any, suites: tuple[str, ...]) -> tuple[int, int]:
     limit = min(load_suite(name).episodes_per_task for name in suites)
     if value is None:
         return 0, limit
-    match = re.fullmatch(r"(?:(\d+):)?(\d+)", ":".join(map(str, value)) if isinstance(value, (list, tuple))
+    match = re.fullmatch(r"(?:(\d{1,9}):)?(\d{1,9})", ":".join(map(str, value)) if isinstance(value, (list, tuple))
                          else str(value).strip())
     if match is None:
-        raise InputError(f"episodes are a number N or a range A:B; got {value!r}")
+        raise InputError(f"episodes are a number N or a range A:B; got {shown(value)}")
     first, end = int(match[1] or 0), int(match[2])
     if not 0 <= first < end <= limit:
-        raise InputError(f"episodes {value!r} is not possible: a task has {limit} episodes, so N is 1 to {limit} "
+        raise InputError(f"episodes {shown(value)} is not possible: a task has {limit} episodes, so N is 1 to {limit} "
                          f"and A:B needs 0 <= A < B <= {limit}")
     return first, end
 
@@ -215,7 +268,7 @@ def _scenes(value: str, suites: tuple[str, ...]) -> str:
 def _video_camera(value: Any, suites: tuple[str, ...]) -> tuple[str, ...] | None:
     if value is None:
         return None
-    cameras = tuple(_names(value))
+    cameras = tuple(names_of(value))
     for name in suites:
         allowed = [*load_suite(name).views, *load_suite(name).video_views]
         for camera in cameras:
@@ -226,27 +279,17 @@ def _video_camera(value: Any, suites: tuple[str, ...]) -> tuple[str, ...] | None
 
 def _video(value: Any) -> str:
     text = str(value)
-    if text not in VIDEO_CHOICES and not re.fullmatch(r"[1-9]\d*", text):
+    if text not in VIDEO_CHOICES and not re.fullmatch(r"[1-9]\d{0,8}", text):
         raise unknown("--video choice", text, [*VIDEO_CHOICES, "a number of episodes a task"])
     return text
 
 
 def _check_numbers(config: RunConfig) -> None:
-    for key in ("workers", "policy_replicas", "policy_batch"):
-        if getattr(config, key) is not None and getattr(config, key) < 1:
-            raise InputError(f"{key} is {getattr(config, key)}; at least 1 is needed (default: chosen by evalkit)")
-    for key in ("policy_gpus", "policy_wait", "max_errors", "worker_episodes"):
-        if getattr(config, key) is not None and getattr(config, key) < 0:
-            raise InputError(f"{key} is {getattr(config, key)}; allowed: 0 or more")
-    if config.retries < 0:
-        raise InputError(f"retries is {config.retries}; allowed: 0 or more")
-    for key in ("timeout", "policy_timeout", "stall"):
-        if getattr(config, key) <= 0:
-            raise InputError(f"{key} is {getattr(config, key)} seconds; it must be positive")
-    if config.worker_memory is not None and config.worker_memory <= 0:
-        raise InputError(f"worker_memory is {config.worker_memory} GiB; it must be positive")
-    if not 0 <= config.seed < 2**32:
-        raise InputError(f"seed is {config.seed}; allowed: 0 to {2**32 - 1} (numpy's range)")
+    for key, (least, most, words) in RANGES.items():
+        value = getattr(config, key)
+        if value is not None and not least <= value <= most:
+            beyond = f", {most:g} at most" if value > most and key != "seed" else ""
+            raise InputError(f"{key} is {shown(value)}; {words}{beyond}")
     if config.seed_policy == "reference" and config.seed != 7:
         raise InputError(f"seed policy 'reference' is the paper's script with seed 7, got seed {config.seed}. "
                          "Use --seed-policy per_episode for another base seed.")

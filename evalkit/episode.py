@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_ID = re.compile(r"(?P<suite>[a-z0-9_]+)/(?P<task>\d{2,})/(?P<index>\d{3,})")
+from evalkit.errors import shown
+
+#: Bounded, so that an id is short and its numbers fit any column.
+_ID = re.compile(r"(?P<suite>[a-z0-9_]{1,64})/(?P<task>[0-9]{2,9})/(?P<index>[0-9]{3,9})")
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,12 @@ def episode_id(suite: str, task: int, index: int) -> str:
 
 
 def parse_episode_id(text: str) -> tuple[str, int, int]:
-    """(suite, task, index) of an episode id. Raises ValueError on anything else."""
+    """(suite, task, index) of an episode id. Raises ValueError on anything else, also on another spelling of an id."""
     match = _ID.fullmatch(text)
-    if match is None:
-        raise ValueError(f"not an episode id: {text!r}; expected suite/task/index such as libero_spatial/03/017")
-    return match["suite"], int(match["task"]), int(match["index"])
+    parts = (match["suite"], int(match["task"]), int(match["index"])) if match else None
+    if parts is None or episode_id(*parts) != text:
+        raise ValueError(f"not an episode id: {shown(text)}; expected suite/task/index such as libero_spatial/03/017")
+    return parts
 
 
 def stable_seed(*parts: object) -> int:

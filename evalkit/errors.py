@@ -17,9 +17,19 @@ class Stopped(Exception):
     """
 
 
+#: Characters of a value that an error repeats.
+SHOWN = 80
+
+
+def shown(value: object) -> str:
+    """`value` as an error repeats it: its `repr`, cut."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
 def unknown(kind: str, got: object, allowed: Iterable[object]) -> InputError:
     """An InputError for a name that is not one of `allowed`, with the nearest name suggested."""
     names = [str(name) for name in allowed]
-    near = difflib.get_close_matches(str(got), names, n=1)
+    near = difflib.get_close_matches(str(got)[:SHOWN], names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return InputError(f"unknown {kind} {str(got)!r}.{hint}\nAllowed: {', '.join(names) or '(none)'}")
+    return InputError(f"unknown {kind} {shown(str(got))}.{hint}\nAllowed: {', '.join(names) or '(none)'}")

@@ -30,9 +30,11 @@ from evalkit.paths import PROJECT
 from evalkit.plan import make_plan
 from evalkit.policy import DRIVER, FunctionPolicy, Policy
 from evalkit.records import ERROR, SUCCESS, Record, Run, fingerprint_hash, missing, write_atomically, writing
+from evalkit.redaction import redacted_command
 from evalkit.registry import absolute_options, absolute_policy, expand_suites, load_suite, make_policy
 from evalkit.specs import check_policy_fits
 from evalkit.suite import EnvOptions, Observation, ProcessNeeds
+from evalkit.texts import plain
 from evalkit.workers import Job, Result, WorkerPool
 
 #: Workers a core that a run may grow to while cores idle.
@@ -223,7 +225,8 @@ def describe_run(config: RunConfig, episodes: Sequence[Episode], fingerprints: M
     return {
         "config": config.decisive(), "settings": settings, "planned": [episode.id for episode in episodes],
         "fingerprints": dict(fingerprints), "policy": dict(policy),
-        "command": shlex.join(["evalkit", *sys.argv[1:]]), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": shlex.join(["evalkit", *redacted_command(sys.argv[1:])]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": {"python": platform.python_version(), "ray": ray_version(), "numpy": np.__version__},
         "hardware": {"node": platform.node(), "cores": os.cpu_count(), "machine": platform.platform()},
         "git": _git_revision(),
@@ -262,7 +265,7 @@ def show(bar: tqdm, record: Record) -> None:
     if record.outcome == ERROR:
         bar.errors += 1
         reason = (record.traceback or "").strip().splitlines()[-1:] or ["unknown"]
-        bar.write(f"error {record.id} after {record.attempt} attempts: {reason[0]}", file=sys.stderr)
+        bar.write(f"error {record.id} after {record.attempt} attempts: {plain(reason[0])}", file=sys.stderr)
     else:
         bar.measured += 1
         bar.successes += record.outcome == SUCCESS
@@ -296,7 +299,7 @@ def _found(assets: Mapping[str, Assets | None]) -> dict[str, str]:
 def _recorded(config: RunConfig) -> dict[str, Any]:
     """Asset kind and scenes of the run in config.out, so that an early comparison is about the other keys only."""
     run = Run(Path(config.out))
-    recorded = run.info["config"] if (run.folder / "run.json").exists() else config.decisive()
+    recorded = run.info.get("config", {}) if (run.folder / "run.json").exists() else config.decisive()
     return {key: recorded.get(key) for key in ("assets", "scenes")}
 
 

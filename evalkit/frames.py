@@ -15,6 +15,7 @@ from evalkit.episode import parse_episode_id
 from evalkit.errors import InputError, unknown
 from evalkit.records import ERROR, FAILURE, SUCCESS, Record, Run, write_atomically
 from evalkit.registry import load_suite
+from evalkit.texts import spreadsheet_safe
 
 #: Outcome of an episode that was planned and has no record.
 MISSING = "missing"
@@ -68,7 +69,7 @@ def export(run: Run | Path | str, path: Path, form: str) -> None:
     if form not in FORMS:
         raise unknown("export format", form, FORMS)
     frame = load(run)
-    write_atomically(Path(path), frame.to_csv(index=False) if form == "csv" else _parquet(frame))
+    write_atomically(Path(path), spreadsheet_safe(frame).to_csv(index=False) if form == "csv" else _parquet(frame))
 
 
 def checked(run: Run) -> tuple[dict[str, Any], dict[str, Record]]:
@@ -137,9 +138,14 @@ def _misplaced(record: Record, planned: set[str]) -> str | None:
 def _row(episode: str, record: Record | None) -> dict[str, Any]:
     suite, task, index = parse_episode_id(episode)
     described = load_suite(suite).tasks[task]
-    measured = vars(record) if record else {"outcome": MISSING}
+    measured = {key: _whole(value) for key, value in vars(record).items()} if record else {"outcome": MISSING}
     return {"id": episode, "suite": suite, "task": task, "index": index, "name": described.label,
             "group": described.group, **measured}
+
+
+def _whole(value: Any) -> Any:
+    """A text without half characters, which UTF-8 cannot hold: a traceback may name a file whose name is not UTF-8."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

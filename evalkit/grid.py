@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from evalkit import latex
 from evalkit.errors import unknown
+from evalkit.texts import plain, spreadsheet_safe
 
 FORMATS = ("terminal", "markdown", "csv", "latex")
 
@@ -55,7 +56,9 @@ def render(table: Grid, form: str) -> str:
     if form not in FORMATS:
         raise unknown("table format", form, FORMATS)
     if form == "csv":
-        return table.data.to_csv(index=False, lineterminator="\n")
+        return spreadsheet_safe(table.data).to_csv(index=False, lineterminator="\n")
+    rows = [[replace(item, text=plain(item.text)) for item in row] for row in table.rows]
+    table = replace(table, caption=plain(table.caption), rows=rows, notes=[plain(note) for note in table.notes])
     return {"terminal": _terminal, "markdown": _markdown, "latex": _latex}[form](table)
 
 
@@ -95,10 +98,10 @@ def _markdown(table: Grid) -> str:
     styles = {BEST: "**{}**", TIED: "_{}_", "": "{}"}
 
     def written(item: Field) -> str:
-        text = styles[item.mark].format(item.text.replace("|", "\\|"))
+        text = styles[item.mark].format(item.text.replace("|", "&#124;"))
         return text + (f" [{item.note}]" if item.note else "")
 
-    header = ["<br>".join(part.replace("|", "\\|") for part in lines if part) for lines in zip(*table.header)]
+    header = ["<br>".join(part.replace("|", "&#124;") for part in lines if part) for lines in zip(*table.header)]
     rows = [[written(item) for item in row] for row in table.rows]
     widths = [max(map(len, column)) for column in zip(header, *rows)]
     rule = ["-" * width if place in table.texts else f"{'-' * (width - 1)}:" for place, width in enumerate(widths)]

@@ -32,6 +32,7 @@ from evalkit.policy import Policy
 from evalkit.registry import load_suite, make_policy
 from evalkit.suite import Observation, Suite
 from evalkit.testing import fake_observation
+from evalkit.texts import plain_lines
 
 #: Queries before anything is measured: kernels are chosen, caches filled.
 WARM_UP = 5
@@ -330,7 +331,7 @@ def main(text: str) -> int:
         settings = Settings(**json.loads(text))
         found = measure(settings)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         return 2
     Path(settings.file).write_text(json.dumps(found.message(), indent=1) + "\n")
     return 0

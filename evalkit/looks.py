@@ -24,6 +24,7 @@ import pandas as pd
 from evalkit.errors import InputError, unknown
 from evalkit.merge import Parts
 from evalkit.pairing import MISSING, Cell, Loaded, doubts, fingerprint_differences, load_side, pair, pair_tasks
+from evalkit.parsing import parse_json, read_text
 from evalkit.records import ERROR, Run, write_atomically
 from evalkit.sequential import (
     ERROR_RATE,
@@ -39,6 +40,7 @@ from evalkit.sequential import (
     take_look,
     unpaired_z,
 )
+from evalkit.texts import plain
 
 #: The plan's file in B's folder.
 FILE = "looks.json"
@@ -140,7 +142,7 @@ def read(path: Path) -> Looks | None:
     if not path.exists():
         return None
     try:
-        values = json.loads(path.read_text())
+        values = parse_json(read_text(path))
         name, values["measured"] = values.pop("plan"), tuple(values["measured"])
         found = Looks(**{**values, "taken": tuple(Taken(**item) for item in values["taken"])})
         intact = name == found.name and [item.episodes for item in found.taken] == [
@@ -305,7 +307,8 @@ def render(found: Looks, notes: Sequence[str], form: str = "terminal") -> str:
     grid = table.to_markdown(index=False, disable_numparse=True) if form == "markdown" else \
         table.to_string(index=False)
     said = [found.taken[-1].statement[:1].upper() + found.taken[-1].statement[1:]] if found.taken else []
-    before, after = [_title(found)], [*said, *[f"NOTE: {note}." for note in notes], _next_move(found)]
+    before = [plain(_title(found))]
+    after = [plain(text) for text in (*said, *(f"NOTE: {note}." for note in notes), _next_move(found))]
     if form == "terminal":
         before, after = ([textwrap.fill(text, WIDTH) for text in texts] for texts in (before, after))
     return "\n\n".join([*before, *([grid] if len(table) else []), *after]) + "\n"

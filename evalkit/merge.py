@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from evalkit.episode import episode_id
-from evalkit.errors import InputError
+from evalkit.episode import episode_id, parse_episode_id
+from evalkit.errors import InputError, shown
 from evalkit.frames import checked
-from evalkit.records import ERROR, Record, Run
+from evalkit.parsing import parse_json
+from evalkit.records import ERROR, Record, Run, file_inside
 from evalkit.registry import load_suite
+from evalkit.texts import plain
 
 #: Keys of a config that choose which episodes are run, not how: the parts of a plan may differ in them.
 PARTS = ("suites", "tasks", "episodes")
@@ -128,7 +130,7 @@ def _read(run: Run) -> Part:
     info, records = checked(run)
     known = {item.name for item in fields(Record)}
     lines = run.episodes_path.read_bytes().split(b"\n")[:-1] if run.episodes_path.exists() else []
-    strange = sorted({key for line in lines for key in json.loads(line)} - known)
+    strange = sorted({key for line in lines for key in parse_json(line)} - known)
     if strange:
         raise InputError(f"{run.episodes_path} has fields that this evalkit does not know and would lose: "
                          f"{', '.join(strange)}. Merge with the version that wrote it.")
@@ -188,18 +190,23 @@ def _merged_plan(parts: Sequence[Part], config: Mapping[str, Any]) -> list[str]:
     if all(part.info["planned"] == parts[0].info["planned"] for part in parts):
         return parts[0].info["planned"]
     planned = {episode for part in parts for episode in part.info["planned"]}
-    tasks = config["tasks"]
-    whole = [episode_id(name, task, index) for name in config["suites"]
-             for task in (tasks if tasks is not None else range(len(load_suite(name).tasks)))
-             for index in range(*config["episodes"])]
-    gaps = [episode for episode in whole if episode not in planned]
-    beyond = sorted(planned - set(whole))
+    tasks, indices = config["tasks"], range(*config["episodes"])
+    of_suite = {name: range(len(load_suite(name).tasks)) if tasks is None else tasks for name in config["suites"]}
+    whole = (episode_id(name, task, index) for name in of_suite for task in of_suite[name] for index in indices)
+    count = sum(map(len, of_suite.values())) * len(indices)  # an edited config may say billions
+    beyond = [name for name in sorted(planned) if not _is_planned(name, of_suite, indices)]
+    gaps = count - (len(planned) - len(beyond))
     if gaps or beyond:
-        raise InputError(f"together these runs do not plan what their configs say: {len(gaps)} of {len(whole)} "
-                         f"episodes are in none of the plans and {len(beyond)} in no config (first: "
-                         f"{[*gaps, *beyond][0]}). Parts must add up to suites x tasks x episodes: add the run that "
-                         "is missing, or merge fewer.")
-    return whole
+        first = next(episode for episode in whole if episode not in planned) if gaps else beyond[0]
+        raise InputError(f"together these runs do not plan what their configs say: {gaps} of {count} episodes are in "
+                         f"none of the plans and {len(beyond)} in no config (first: {first}). Parts must add up to "
+                         "suites x tasks x episodes: add the run that is missing, or merge fewer.")
+    return list(whole)
+
+
+def _is_planned(episode: str, tasks: Mapping[str, Sequence[int]], indices: range) -> bool:
+    suite, task, index = parse_episode_id(episode)
+    return suite in tasks and task in tasks[suite] and index in indices
 
 
 def _measured(part: Part, episode: str) -> bool:
@@ -267,21 +274,27 @@ def _write(out: Path, info: Mapping[str, Any], chosen: Sequence[Kept]) -> None:
 
 def _copied(kept: Kept, folder: Path) -> Record:
     """The record, with its video and actions copied to `folder`; without its video if that file is gone."""
-    record, source = kept.record, kept.part.run.folder
-    actions = f"actions/{record.id}.npy"
-    if (source / actions).is_file():
-        _copy(source / actions, folder / actions)
+    record = kept.record
+    actions = _file(kept, "actions", f"actions/{record.id}.npy")
+    if os.path.isfile(actions):
+        _copy(actions, folder / "actions" / f"{record.id}.npy")
     if record.video is None:
         return record
-    video = source / record.video
-    if Path(record.video).is_absolute() or ".." in Path(record.video).parts:
-        raise InputError(f"{kept.part.run.episodes_path}: the video of {record.id} is {record.video!r}, which lies "
-                         "outside the run: the file was edited.")
-    if not video.is_file():
-        print(f"notice: {video} is gone; {record.id} is merged without its video", file=sys.stderr)
+    video = _file(kept, "videos", record.video)
+    if not os.path.isfile(video):
+        print(f"notice: {plain(str(video))} is gone; {record.id} is merged without its video", file=sys.stderr)
         return replace(record, video=None)
     _copy(video, folder / record.video)
     return record
+
+
+def _file(kept: Kept, folder: str, name: str) -> Path:
+    """A file of a record, which may be gone. Raises InputError unless it lies below `folder` of the record's run."""
+    path = file_inside(kept.part.run.folder, folder, name)
+    if path is None:
+        raise InputError(f"{kept.part.run.episodes_path}: {kept.record.id} names the file {shown(name)}, which lies "
+                         f"outside the run's {folder}/: the record was edited, or the file is a link to elsewhere.")
+    return path
 
 
 def _copy(source: Path, target: Path) -> None:

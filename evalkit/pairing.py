@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.assets import WARNINGS
-from evalkit.errors import InputError
+from evalkit.episode import parse_episode_id
+from evalkit.errors import InputError, shown
 from evalkit.frames import record_problem
 from evalkit.records import ERROR, SUCCESS, Record, Run
 from evalkit.registry import load_suite
@@ -103,11 +104,12 @@ def load_side(letter: str, run: Run) -> Loaded:
         raise InputError(f"{run.folder / 'run.json'} has no list of planned episodes; it was cut or edited. "
                          "Repeat the run's command to write it again.")
     for key in ids:
-        suite, _, rest = str(key).partition("/")
-        task, _, index = rest.partition("/")
-        if not (task.isdigit() and index.isdigit()):
-            raise InputError(f"{run.folder / 'run.json'}: planned episode {key!r} is not suite/task/index")
-        planned.setdefault(suite, {}).setdefault(int(task), []).append(key)
+        try:
+            suite, task, _ = parse_episode_id(str(key))
+        except ValueError as error:
+            raise InputError(f"{run.folder / 'run.json'}: planned episode {shown(key)} is not suite/task/index"
+                             ) from error
+        planned.setdefault(suite, {}).setdefault(task, []).append(key)
     records = run.records()
     for record in records.values():
         problem = record_problem(record)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evalkit.config import check_types, names_of
 from evalkit.errors import InputError, unknown
 from evalkit.registry import expand_suites
 
@@ -51,6 +52,7 @@ def with_preset(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` over those of the preset; a notice names where they depart from its protocol. Raises InputError for
     suites of another benchmark."""
     preset = find_preset(name)
+    check_types(values)
     _check_suites(preset, values.get("suites"))
     options = {**preset.values["policy_options"], **(values.get("policy_options") or {})}
     departing = [f"{key} {values[key]} (preset: {value})" for key, value in preset.values.items()
@@ -63,10 +65,9 @@ def with_preset(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
             "policy_options": options}
 
 
-
 def _check_suites(preset: Preset, given: str | Sequence[str] | None) -> None:
     allowed = expand_suites([preset.values["suites"]])
-    suites = expand_suites(given.split(",") if isinstance(given, str) else list(given or allowed))
+    suites = expand_suites(names_of(given or allowed))
     foreign = [suite for suite in suites if suite not in allowed]
     if foreign:
         raise InputError(f"preset {preset.name} is for {', '.join(allowed)}; got --suite {', '.join(foreign)}")

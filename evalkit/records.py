@@ -15,6 +15,7 @@ from typing import Any
 from evalkit import runfile
 from evalkit.errors import InputError, Stopped
 from evalkit.lock import FolderLock
+from evalkit.parsing import parse_json, read_text
 
 SUCCESS, FAILURE, ERROR = "success", "failure", "error"
 
@@ -94,7 +95,7 @@ def read_records(path: Path) -> dict[str, Record]:
                 print(f"notice: dropped a torn last line of {path} (the writer was interrupted)", file=sys.stderr)
             break
         try:
-            values = json.loads(line)
+            values = parse_json(line)
             record = Record(**{key: value for key, value in values.items() if key in known})
             if not isinstance(record.id, str):
                 raise TypeError(f"its id is {record.id!r}")
@@ -124,7 +125,7 @@ class Run:
         """``run.json``. Raises InputError when the folder is not a run, or the file holds values of other types."""
         path = self.folder / "run.json"
         try:
-            info = json.loads(path.read_text())
+            info = parse_json(read_text(path))
         except FileNotFoundError:
             raise InputError(f"{self.folder} is not a run: it has no run.json. Runs are made by `evalkit run` "
                              "and live in results/runs/.") from None
@@ -145,7 +146,7 @@ class Run:
             raise InputError(f"{self.folder} is a file; a run needs a folder: pass another --out")
         if not (self.folder / "run.json").exists():
             return
-        _refuse_differences(self.folder, "config", self.info["config"], decisive)
+        _refuse_differences(self.folder, "config", self.info.get("config", {}), decisive)
 
     def lock(self) -> None:
         """Make the folder, and be its only driver until `close`. Raises InputError if another is, or if the folder
@@ -166,10 +167,11 @@ class Run:
         self.lock()
         self.refuse_other_config(info["config"])
         if (self.folder / "run.json").exists():
-            before = self.info["fingerprints"]
+            before = self.info.get("fingerprints", {})
             for suite, now in info["fingerprints"].items():
                 if suite in before:
-                    _refuse_differences(self.folder, f"fingerprint of {suite}", before[suite]["parts"], now["parts"])
+                    _refuse_differences(self.folder, f"fingerprint of {suite}", before[suite].get("parts", {}),
+                                        now["parts"])
             info["fingerprints"] = {**before, **info["fingerprints"]}
             _refuse_differences(self.folder, "checkpoint", _checkpoint(self.info), _checkpoint(info))
         with writing(self.folder):
@@ -251,6 +253,19 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def file_inside(run: Path, folder: str, name: str) -> Path | None:
+    """The path `name`, as a record writes it, of a file below `folder` of a run, links followed; None if it leads out
+    of that folder or is no path at all. The file may be gone."""
+    parts = Path(name).parts
+    if parts[:1] != (folder,) or ".." in parts:
+        return None
+    try:
+        path = (run / name).resolve()
+    except (OSError, ValueError, RuntimeError):  # too long, with a null character, or links in a circle
+        return None
+    return path if path.is_relative_to(run.resolve() / folder) else None
 
 
 def missing(planned: Iterable[str], records: Mapping[str, Record]) -> list[str]:

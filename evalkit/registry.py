@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
+import traceback
+import typing
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from evalkit.episode import stable_seed
-from evalkit.errors import InputError, unknown
+from evalkit.errors import InputError, shown, unknown
 from evalkit.policy import FunctionPolicy, Policy
+from evalkit.specs import PolicySpec
 from evalkit.suite import Suite
 
 
@@ -72,24 +76,38 @@ def policy_class(name: str) -> Callable[..., Policy]:
     Raises InputError when there is none.
     """
     policies = importlib.import_module("baselines").POLICIES
+    if name.endswith(".py"):
+        raise InputError(f"policy {shown(name)} is a file; say which class or function of it: {name}:MyPolicy")
     if name not in policies and ":" not in name:
         raise unknown("policy", name, policies)
     path = policies.get(name, name)
     try:
         found = load_from_file(path) if path.partition(":")[0].endswith(".py") else load_object(path)
-    except (ImportError, AttributeError, ValueError, OSError, SyntaxError) as error:
-        raise InputError(f"cannot import policy {name!r}: {error}\nIt is path/to/file.py:Class, or "
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # a module raises whatever it likes while it is imported
+        raise InputError(f"cannot import policy {shown(name)}: {_in_one_line(error)}\nIt is path/to/file.py:Class, or "
                          "package.module:Class importable from this folder") from error
     if inspect.isfunction(found):
         return partial(FunctionPolicy, found)
     if not (inspect.isclass(found) and issubclass(found, Policy)):
         raise InputError(f"{name!r} is not a policy: it must be a class derived from evalkit.Policy, or a function "
                          "observation -> action chunk")
+    if inspect.isabstract(found):
+        raise InputError(f"policy {name!r} lacks {', '.join(sorted(found.__abstractmethods__))}; see evalkit.Policy")
     return found
 
 
+def _in_one_line(error: BaseException) -> str:
+    """Kind, text and place of an exception: the innermost line of the file that was imported."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    told = isinstance(error, (ImportError, SyntaxError, OSError))  # their texts name the file
+    return f"{type(error).__name__}: {error}" + ("" if told else f" ({place.filename}, line {place.lineno})")
+
+
 def load_from_file(path: str) -> Any:
-    """The object that ``path/to/file.py:name`` points to; the file is imported once a process."""
+    """The object that ``path/to/file.py:name`` points to; the file is imported once a process. Raises InputError when
+    the file has no such name, and whatever the file raises."""
     file, _, name = path.partition(":")
     full = Path(file).resolve()
     module_name = f"evalkit_user_{stable_seed(full):x}"
@@ -102,7 +120,11 @@ def load_from_file(path: str) -> Any:
         except BaseException:
             del sys.modules[module_name]
             raise
-    return getattr(sys.modules[module_name], name)
+    module = sys.modules[module_name]
+    if not hasattr(module, name):
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
+        raise unknown(f"policy in {file}:", name, own)
+    return getattr(module, name)
 
 
 def absolute_policy(name: str) -> str:
@@ -113,17 +135,57 @@ def absolute_policy(name: str) -> str:
 
 def absolute_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """`options` with paths that exist here made absolute, for processes in other folders."""
-    return {key: str(Path(value).resolve()) if isinstance(value, str) and value and Path(value).exists() else value
+    return {key: str(Path(value).resolve()) if isinstance(value, str) and value and os.path.exists(value) else value
             for key, value in options.items()}
 
 
 def make_policy(name: str, suite: Suite, options: dict[str, Any]) -> Policy:
-    """A light (not loaded) policy for `suite`, see `policy_class`. Raises InputError on an unknown name or option."""
+    """A light (not loaded) policy for `suite`, see `policy_class`. Raises InputError on an unknown name or option, and
+    on a value of another type than the option's."""
     found = policy_class(name)
-    parameters = inspect.signature(found).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        allowed = [key for key in parameters if key != "suite"]
+    signature = inspect.signature(found)
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+        allowed = [key for key in signature.parameters if key != "suite"]
         for key in options:
             if key not in allowed:
                 raise unknown(f"option of policy {name!r}", key, allowed)
-    return found(suite, **options)
+    for key, value in options.items():
+        if isinstance(value, str) and "\0" in value:
+            raise InputError(f"option {key} of policy {name!r} is {shown(value)}; it must not hold a null character")
+    try:
+        signature.bind(suite, **options)
+    except TypeError as error:
+        raise InputError(f"policy {name!r} cannot be made for a suite with {', '.join(options) or 'no options'}: "
+                         f"{error}") from error
+    try:
+        policy = found(suite, **options)
+    except OSError as error:
+        raise InputError(f"policy {name!r}: {error.strerror}: {shown(error.filename)}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        problem = _wrong_type(found, options)
+        if problem is None:
+            raise
+        raise InputError(f"policy {name!r}: {problem}") from error
+    if not isinstance(getattr(policy, "spec", None), PolicySpec):
+        raise InputError(f"policy {name!r} has no spec: its constructor must set self.spec = PolicySpec(...)")
+    return policy
+
+
+#: Words for the types of options.
+_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
+
+
+def _wrong_type(constructor: Callable[..., Policy], options: Mapping[str, Any]) -> str | None:
+    """The option whose value is not of the type that the constructor declares, in words, or None."""
+    try:
+        parameters = inspect.signature(constructor, eval_str=True).parameters
+    except NameError:  # a type that is imported for type checkers only
+        return None
+    for key, value in options.items():
+        declared = parameters[key].annotation if key in parameters else None
+        types = [typing.get_origin(kind) or kind for kind in typing.get_args(declared) or [declared]]
+        allowed = tuple(kind for kind in types if isinstance(kind, type) and kind is not inspect.Parameter.empty)
+        if allowed and not isinstance(value, (*allowed, *((int,) if float in allowed else ()))):
+            return f"option {key} is {shown(value)}; it must be " + " or ".join(
+                _WORDS.get(kind, kind.__name__) for kind in allowed)
+    return None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evalkit.errors import InputError
+from evalkit.errors import InputError, shown
 
 
 def _list_of(kind: type) -> Callable[[Any], bool]:
@@ -15,6 +15,18 @@ def _list_of(kind: type) -> Callable[[Any], bool]:
 
 def _mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _none_or(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
+
+
+def _indices(most: int) -> Callable[[Any], bool]:
+    return lambda value: _list_of(int)(value) and all(0 <= item < most for item in value)
 
 
 def _mappings(value: Any) -> bool:
@@ -27,20 +39,23 @@ INFO = {
     "planned": (_list_of(str), "a list of episode ids"),
     "fingerprints": (_mappings, "a mapping of mappings"),
     "merged": (_list_of(dict), "a list of mappings"),
-    **{key: (lambda value: value is None or _mapping(value), "a mapping")
-       for key in ("settings", "versions", "hardware", "git", "policy")},
+    **dict.fromkeys(("command", "started"), (_text, "text")),
+    **dict.fromkeys(("settings", "versions", "hardware", "git", "policy"), (_none_or(_mapping), "a mapping")),
 }
 CONFIG = {
     "suites": (_list_of(str), "a list of names"),
-    "policy": (lambda value: isinstance(value, str), "a name"),
-    "policy_options": (lambda value: value is None or _mapping(value), "a mapping"),
-    "tasks": (lambda value: value is None or _list_of(int)(value), "null or a list of whole numbers"),
-    "episodes": (lambda value: _list_of(int)(value) and len(value) == 2, "two whole numbers"),
+    "policy": (_text, "a name"),
+    "policy_options": (_none_or(_mapping), "a mapping"),
+    "tasks": (_none_or(_indices(10**6)), "null or a list of whole numbers"),
+    "episodes": (lambda value: _indices(10**9)(value) and len(value) == 2, "two whole numbers"),
 }
+POLICY = {"checkpoint": (_none_or(_mapping), "a mapping"), "server": (_none_or(_mapping), "a mapping")}
+SERVER = {"described": (_none_or(_mapping), "a mapping")}
 FINGERPRINT = {
-    "hash": (lambda value: isinstance(value, str), "text"),
+    "hash": (_text, "text"),
     "parts": (_mapping, "a mapping"),
 }
+PARTS = {"asset_kind": (_text, "text")}
 
 
 def check(path: Path, info: Any) -> None:
@@ -50,13 +65,16 @@ def check(path: Path, info: Any) -> None:
                          "repeat the original command with another --out.")
     _check(path, "", info, INFO)
     _check(path, "config.", info.get("config", {}), CONFIG)
+    policy = info.get("policy") or {}
+    _check(path, "policy.", policy, POLICY)
+    _check(path, "policy.server.", policy.get("server") or {}, SERVER)
     for suite, fingerprint in info.get("fingerprints", {}).items():
         _check(path, f"fingerprints.{suite}.", fingerprint, FINGERPRINT)
+        _check(path, f"fingerprints.{suite}.parts.", fingerprint.get("parts", {}), PARTS)
 
 
 def _check(path: Path, prefix: str, values: Mapping[str, Any], kinds: Mapping[str, tuple]) -> None:
     for key, (fits, words) in kinds.items():
         if key in values and not fits(values[key]):
-            shown = repr(values[key])
-            raise InputError(f"{path} has {prefix}{key} {shown[:80]}{'...' * (len(shown) > 80)}; it must be {words}. "
+            raise InputError(f"{path} has {prefix}{key} {shown(values[key])}; it must be {words}. "
                              "Restore it, or repeat the original command with another --out.")

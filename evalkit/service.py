@@ -13,7 +13,7 @@ import numpy as np
 from evalkit import wire
 from evalkit.batching import Answer, Batcher
 from evalkit.episode import Episode, parse_episode_id, stable_seed
-from evalkit.errors import InputError
+from evalkit.errors import InputError, shown
 from evalkit.policy import Policy
 from evalkit.registry import load_suite
 from evalkit.suite import Observation, Suite
@@ -95,8 +95,6 @@ class Service:
         self._check_suite(suite_name)
         if request.step < 0:
             raise wire.WireError(f"step is {request.step}; allowed: 0 or more")
-        if not request.prompt:
-            raise wire.WireError("prompt is empty; every observation carries its episode's instruction")
         self._check_names("view", request.views, self.policy.spec.views, self.suite.views)
         self._check_names("state group", request.state, self.policy.spec.state, self.suite.state)
         for name, image in request.views.items():
@@ -138,7 +136,7 @@ class Service:
 
     def _check_names(self, kind: str, got: Mapping, needed: tuple[str, ...], known: Mapping) -> None:
         if not set(needed) <= set(got) <= set(known):
-            raise wire.WireError(f"{kind}s are {sorted(map(str, got))}; needed: {sorted(needed)}, allowed: "
+            raise wire.WireError(f"{kind}s are {shown(sorted(map(str, got)))}; needed: {sorted(needed)}, allowed: "
                                  f"{sorted(known)}")
 
     def checked(self, chunk: np.ndarray) -> np.ndarray:
@@ -156,7 +154,7 @@ class Service:
             found = await self.batcher.act(self.openpi_observation(message, client))
             actions = self.checked(found.chunk)
         except Exception as error:
-            raise Fatal(f"{type(error).__name__}: {logged(error)}") from error
+            raise Fatal(f"{type(error).__name__}: {logged(error)}"[:wire.MAX_ERROR]) from error
         return {"actions": actions, "policy_timing": {"infer_ms": 1000 * found.seconds}, "server_timing": timing(found)}
 
     def openpi_observation(self, message: Mapping[str, Any], client: int) -> Observation:
@@ -168,7 +166,7 @@ class Service:
                                  f"this server serves {self.name!r} for {self.suite.name!r}. Use evalkit's own form: "
                                  f"{OWN_FORM}")
         if set(message) != set(allowed):
-            raise wire.WireError(f"request with keys {sorted(map(str, message))}; allowed: {', '.join(allowed)}")
+            raise wire.WireError(f"request with keys {shown(sorted(map(str, message)))}; allowed: {', '.join(allowed)}")
         views = {view: wire.take(message, key, np.ndarray) for key, view in OPENPI_VIEWS.items()}
         for key, view in OPENPI_VIEWS.items():
             image = views[view]
@@ -183,7 +181,7 @@ class Service:
         groups = dict(zip(self.suite.state, np.split(state, np.cumsum(sizes)[:-1])))
         episode = Episode(self.suite.name, 0, client, seed=0, max_steps=self.suite.max_steps)
         seed = stable_seed("openpi", client, next(self._queries))
-        return Observation(views, groups, wire.take(message, OPENPI_PROMPT, str), episode, 0, seed=seed)
+        return Observation(views, groups, wire.read_prompt(message, OPENPI_PROMPT), episode, 0, seed=seed)
 
     # --- DiT4DiT's form
 
@@ -198,7 +196,7 @@ class Service:
             return refused("inference_result", identity, f"policy {self.name!r} does not answer DiT4DiT's examples; "
                            f"use evalkit's own form: {OWN_FORM}")
         if kind not in DIT4DIT_TYPES:
-            return refused("unknown", identity, f"Unsupported message type {kind!r}")
+            return refused("unknown", identity, f"Unsupported message type {shown(kind)}")
         if "examples" not in message:
             return self._unknown(message)
         try:
@@ -214,7 +212,8 @@ class Service:
             if set(OPENPI_VIEWS.values()) == set(self.suite.views) else []
         forms += ["examples (DiT4DiT)"] if self.predict else []
         number = message.get("id") if type(message.get("id")) is int else None
-        text = f"unknown request with keys {sorted(map(str, message))}; allowed: {'; or '.join(forms)}; or type: ping"
+        text = (f"unknown request with keys {shown(sorted(map(str, message)))}; allowed: {'; or '.join(forms)}; or "
+                "type: ping")
         reply = refused("unknown", message.get("request_id", "default"), text)
         return {"id": number, **reply, "error": {"type": "WireError", "message": text}}
 
@@ -226,7 +225,8 @@ def timing(found: Answer) -> dict[str, float]:
 
 def refused(kind: str, identity: Any, text: str) -> dict[str, Any]:
     """DiT4DiT's reply in error."""
-    return {"status": "error", "ok": False, "type": kind, "request_id": identity, "error": {"message": text}}
+    return {"status": "error", "ok": False, "type": kind, "request_id": identity,
+            "error": {"message": text[:wire.MAX_ERROR]}}
 
 
 def logged(error: Exception) -> Exception:

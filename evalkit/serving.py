@@ -39,11 +39,13 @@ from websockets.http11 import Response
 from evalkit import wire
 from evalkit.batching import MOST, WAIT, Batcher
 from evalkit.errors import InputError
+from evalkit.parsing import read_text
 from evalkit.policy import Policy
 from evalkit.registry import load_suite, make_policy
 from evalkit.service import Fatal, Service, logged
 from evalkit.specs import check_policy_fits
 from evalkit.suite import Suite
+from evalkit.texts import plain_lines
 
 #: openpi's port.
 PORT = 8000
@@ -54,6 +56,12 @@ KEY_VARIABLE = "EVALKIT_API_KEY"
 #: Seconds between keepalive pings, and until a silent client is dropped: simulators that block their client's event
 #: loop answer late.
 PING_INTERVAL, PING_TIMEOUT = 60, 600
+
+#: Clients that are served at the same time, unless chosen otherwise: each may send a message of `max_message` bytes.
+MOST_CLIENTS = 256
+
+#: Seconds in which a client must have said what it wants.
+OPEN_TIMEOUT = 10
 
 #: Seconds that queries under way have when the server stops, and that a client has to say goodbye.
 CLOSE_TIMEOUT = 5
@@ -66,6 +74,7 @@ class ServeConfig:
     policy, suite, options: as in `evalkit run`. port 0: any free one. key_file: file whose text is the API key;
     without one `KEY_VARIABLE` holds it, or there is none. no_key: serve beyond this machine without a key.
     most, wait: see `Batcher` (observations, seconds). max_message: bytes of the largest frame that is read.
+    clients: connections at the same time at most.
     """
 
     policy: str
@@ -78,11 +87,12 @@ class ServeConfig:
     most: int = MOST
     wait: float = WAIT
     max_message: int = wire.MAX_MESSAGE
+    clients: int = MOST_CLIENTS
 
     def check(self) -> None:
         """Raise InputError for a number out of range, a missing key, or a host beyond this machine without a key."""
         for name, low, high in (("port", 0, 65535), ("most", 1, 4096), ("wait", 0, 60),
-                                ("max_message", 1024, wire.MAX_MESSAGE)):
+                                ("max_message", 1024, wire.MAX_MESSAGE), ("clients", 1, 65536)):
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"{name} is {getattr(self, name)}; allowed: {low} to {high}")
         if self.key() is None and not self.no_key and not is_loopback(self.host):
@@ -93,13 +103,16 @@ class ServeConfig:
     def key(self) -> str | None:
         """The API key that clients must send, None where they need none. Raises InputError."""
         if self.key_file is None:
-            return os.environ.get(KEY_VARIABLE) or None
-        try:
-            key = Path(self.key_file).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the API key from {self.key_file}: {error}") from error
-        if not key or not key.isprintable():
-            raise InputError(f"{self.key_file} must hold one line, the API key")
+            key, source = os.environ.get(KEY_VARIABLE, "").strip(), KEY_VARIABLE
+            if not key:
+                return None
+        else:
+            try:
+                key, source = read_text(Path(self.key_file)).strip(), self.key_file
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"cannot read the API key from {self.key_file}: {error}") from error
+        if not key or not (key.isprintable() and key.isascii()):
+            raise InputError(f"{source} must hold one line of ASCII, the API key")
         return key
 
 
@@ -114,8 +127,8 @@ def is_loopback(host: str) -> bool:
 class Connections:
     """Speaks with clients: handshake, first frame, one reply a frame."""
 
-    def __init__(self, service: Service, key: str | None):
-        self.service, self.key = service, key
+    def __init__(self, service: Service, key: str | None, most: int):
+        self.service, self.key, self.most = service, key, most
         self._metadata = wire.pack(service.metadata)
         self._numbers = itertools.count()
         self._open = self._busy = 0
@@ -124,19 +137,23 @@ class Connections:
         self._stopping = False
 
     def handshake(self, connection: ServerConnection, request: Handshake) -> Response | None:
-        """Answer ``/healthz``; turn away who has not the key."""
+        """Answer ``/healthz``; turn away who has not the key, and who is too many."""
         if self._stopping:
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "stopping\n")
         if request.path == "/healthz":
             return connection.respond(HTTPStatus.OK, "OK\n")
-        if self.key is None:
-            return None
-        given = request.headers.get(wire.KEY_HEADER, "")
-        if hmac.compare_digest(given.encode(), f"{wire.KEY_PREFIX}{self.key}".encode()):
-            return None
-        return connection.respond(HTTPStatus.UNAUTHORIZED,
-                                  f"wrong or missing API key: send the header {wire.KEY_HEADER}: "
-                                  f"{wire.KEY_PREFIX}<key>\n")
+        if self.key is not None and not self._has_key(request):
+            return connection.respond(HTTPStatus.UNAUTHORIZED,
+                                      f"wrong or missing API key: send the header {wire.KEY_HEADER}: "
+                                      f"{wire.KEY_PREFIX}<key>\n")
+        if self._open >= self.most:
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"{self.most} clients are connected already\n")
+        return None
+
+    def _has_key(self, request: Handshake) -> bool:
+        headers = request.headers.get_all(wire.KEY_HEADER)
+        given = headers[0] if len(headers) == 1 else ""
+        return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), f"{wire.KEY_PREFIX}{self.key}".encode())
 
     async def handle(self, connection: ServerConnection) -> None:
         """One client, until it leaves."""
@@ -257,10 +274,11 @@ async def until(stop: asyncio.Event, work: Any) -> bool:
 @contextlib.asynccontextmanager
 async def answering(service: Service, config: ServeConfig, bound: socket.socket) -> AsyncIterator[None]:
     """Answer clients on socket `bound` inside the block; the service is loaded."""
-    connections = Connections(service, config.key())
+    connections = Connections(service, config.key(), config.clients)
     server = await serve(connections.handle, sock=bound, process_request=connections.handshake, compression=None,
-                         max_size=config.max_message, max_queue=1, ping_interval=PING_INTERVAL,
-                         ping_timeout=PING_TIMEOUT, close_timeout=CLOSE_TIMEOUT, server_header=None)
+                         max_size=config.max_message, max_queue=1, open_timeout=OPEN_TIMEOUT,
+                         ping_interval=PING_INTERVAL, ping_timeout=PING_TIMEOUT, close_timeout=CLOSE_TIMEOUT,
+                         server_header=None)
     try:
         yield
     finally:
@@ -281,7 +299,7 @@ def main(text: str) -> int:
     try:
         asyncio.run(run(ServeConfig(**json.loads(text))))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         return 2
     return 0
 

@@ -16,6 +16,7 @@ from evalkit.frames import checked
 from evalkit.records import ERROR, FAILURE, SUCCESS, Record, Run
 from evalkit.registry import load_suite
 from evalkit.stats import mean_rate, mean_rate_interval, wilson
+from evalkit.texts import plain
 
 AVERAGE = "average"
 
@@ -97,7 +98,7 @@ def title(run: Run) -> str:
     first, end = config["episodes"]
     parts = [f"{', '.join(config['suites'])}: policy {config['policy']}", f"episodes {first} to {end - 1} of each task",
              f"seed policy {config['seed_policy']} (seed {config['seed']})", *sorted(rules)]
-    return "; ".join(parts) + "".join(f" [{warning}]" for warning in warnings)
+    return plain("; ".join(parts) + "".join(f" [{warning}]" for warning in warnings))
 
 
 def render(run: Run, form: str) -> str:

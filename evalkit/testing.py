@@ -25,6 +25,7 @@ from evalkit.policy import Policy
 from evalkit.registry import absolute_policy, load_suite, make_policy
 from evalkit.specs import check_policy_fits
 from evalkit.suite import Env, Observation, Suite
+from evalkit.texts import plain_lines
 
 #: Largest difference between two answers to one observation that counts as none. Kernels differ with the size of a
 #: batch: 1e-6 is usual in float32, 1e-2 in bfloat16 on a GPU (pass --tolerance there).
@@ -337,5 +338,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(json.loads(sys.argv[1])))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         sys.exit(2)

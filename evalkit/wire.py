@@ -18,14 +18,18 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import struct
+import tokenize
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
 import numpy as np
+
+from evalkit.errors import shown
 
 BYTES_KEYS, STR_KEYS, NPY = "bytes keys", "str keys", "npy"
 
@@ -36,8 +40,23 @@ MAX_MESSAGE = 64 * 2**20
 #: them: without a limit a few nested headers ask for all memory. Arrays are blobs and do not count.
 MAX_ITEMS = 16384
 
+#: Values in all lists and maps of a message together: each takes a byte of a message and a hundred bytes of memory.
+MAX_VALUES = 200_000
+
+#: Longest text of a request: an instruction has some hundred characters, a policy's tokenizer reads all of it.
+MAX_PROMPT = 10_000
+
+#: Longest text of an error that is answered; what it repeats of a request can be as long as the request.
+MAX_ERROR = 2_000
+
+#: Bytes of the largest JSON text that is read: actions of a batch in decimals take one hundredth.
+MAX_JSON = 4 * 2**20
+
 #: Deepest nesting that is read; msgpack's own limit is higher.
 MAX_DEPTH = 64
+
+#: Most axes of an array (numpy 1.26's limit).
+MAX_AXES = 32
 
 #: Kinds of dtype (numpy's letters) that travel: bool, integers, floats.
 REAL_KINDS = "biuf"
@@ -67,11 +86,12 @@ def unpack(data: bytes) -> Any:
     if len(data) > MAX_MESSAGE:
         raise WireError(f"a message of {len(data)} bytes; allowed: {MAX_MESSAGE}")
     try:
-        value = msgpack.unpackb(data, raw=False, strict_map_key=False, object_hook=_decode, ext_hook=_refuse_extension,
-                                max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS)
+        count = _Count()
+        value = msgpack.unpackb(data, raw=False, strict_map_key=False, object_hook=count.map, list_hook=count.list,
+                                ext_hook=_refuse_extension, max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS)
     except WireError:
         raise
-    except (ValueError, TypeError, KeyError, RecursionError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError, msgpack.UnpackException) as error:
         raise WireError(f"not a msgpack message: {type(error).__name__}: {error}".rstrip(": ")) from error
     _check_depth(value)
     return value
@@ -111,22 +131,55 @@ _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
     BYTES_KEYS: _encode_bytes_keys, STR_KEYS: _encode_str_keys, NPY: _encode_npy}
 
 
+class _Count:
+    """msgpack's hooks: lists as they are, maps decoded, all their values counted. They raise WireError when there are
+    too many."""
+
+    def __init__(self) -> None:
+        self.values = 0
+
+    def map(self, found: dict) -> Any:
+        self._add(found)
+        return _decode(found)
+
+    def list(self, found: list) -> list:
+        self._add(found)
+        return found
+
+    def _add(self, found: Sized) -> None:
+        self.values += 1 + len(found)
+        if self.values > MAX_VALUES:
+            raise WireError(f"a message of more than {MAX_VALUES} values; numbers travel as arrays")
+
+
 def _decode(found: dict) -> Any:
     """msgpack's hook: an array or scalar where a map is the form of one, else the map."""
     if _get(found, "__ndarray__") is True:
         return read_array(_get(found, "data"), _get(found, "dtype"), _get(found, "shape"))
     if _get(found, "__npgeneric__") is True:
-        return _dtype(_get(found, "dtype")).type(_get(found, "data"))
+        return _scalar(_get(found, "data"), _dtype(_get(found, "dtype")))
     if found.get("__ndarray_class__") is True:
-        return _load_npy(found.get("as_npy"))
+        return read_npy(found.get("as_npy"))
     if _get(found, "nd") is True:
         if _get(found, "kind") not in (b"", "", None):
             raise WireError("an array of objects or records; allowed: bool, integers, floats")
         return read_array(_get(found, "data"), _get(found, "type"), _get(found, "shape"))
     if _get(found, "__ModalityConfig_class__") is True or _get(found, "__ModalityConfig__") is True:
         config = _get(found, "as_json")
-        return json.loads(config) if isinstance(config, (str, bytes)) else config
+        return read_json(config) if isinstance(config, (str, bytes)) else config
     return found
+
+
+def read_json(text: str | bytes, hook: Callable[[dict], Any] | None = None) -> Any:
+    """The value of a JSON text of at most `MAX_JSON` bytes; hook: as `json.loads` has it. Raises WireError."""
+    if len(text) > MAX_JSON:
+        raise WireError(f"{len(text)} bytes of JSON; allowed: {MAX_JSON}")
+    try:
+        return json.loads(text, object_hook=hook)
+    except WireError:
+        raise
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise WireError(f"not JSON: {type(error).__name__}: {error}") from error
 
 
 def _get(found: Mapping, key: str) -> Any:
@@ -136,38 +189,48 @@ def _get(found: Mapping, key: str) -> Any:
 
 def _dtype(name: Any) -> np.dtype:
     name = name.decode("ascii", "replace") if isinstance(name, bytes) else name
-    if not isinstance(name, str):
-        raise WireError(f"an array's dtype is {name!r}")
-    dtype = np.dtype(name)
-    _check_kind(dtype, refused="VOcSUMm")
-    return dtype
+    if not isinstance(name, str) or not _DTYPE.fullmatch(name):
+        raise WireError(f"arrays of dtype {shown(name)} do not travel; allowed: bool, integers, floats")
+    return np.dtype(name)
+
+
+def _scalar(value: Any, dtype: np.dtype) -> np.generic:
+    if not isinstance(value, (bool, int, float)):
+        raise WireError(f"a number of type {type(value).__name__}")
+    return dtype.type(value)
 
 
 def read_array(data: Any, dtype: Any, shape: Any) -> np.ndarray:
     """A read-only view of `data`. Raises WireError unless its length is what dtype and shape need."""
     kind = _dtype(dtype)
-    if not isinstance(data, bytes) or not isinstance(shape, list) or not all(
-            type(size) is int and size >= 0 for size in shape):
-        raise WireError(f"an array with data of type {type(data).__name__} and shape {shape!r}")
+    if not isinstance(data, bytes) or not isinstance(shape, list) or len(shape) > MAX_AXES or not all(
+            type(size) is int and 0 <= size < 2**62 for size in shape):
+        raise WireError(f"an array with data of type {type(data).__name__} and shape {shown(shape)}")
     if math.prod(shape) * kind.itemsize != len(data):
         raise WireError(f"an array of shape {tuple(shape)} {kind} needs {math.prod(shape) * kind.itemsize} bytes, "
                         f"got {len(data)}")
     return np.frombuffer(data, kind).reshape(shape)
 
 
-def _load_npy(blob: Any) -> np.ndarray:
-    """A read-only view of the array in an npy file; `np.load` would make room for whatever its header claims."""
+def read_npy(blob: Any) -> np.ndarray:
+    """A read-only view of the array in an npy file; `np.load` would make room for whatever its header claims. Raises
+    WireError."""
     if not isinstance(blob, bytes):
         raise WireError(f"an npy array of type {type(blob).__name__}; expected bytes")
     file = io.BytesIO(blob)
-    version = np.lib.format.read_magic(file)
-    if version not in _NPY_HEADERS:
-        raise WireError(f"an npy array of format {version}; allowed: {', '.join(map(str, _NPY_HEADERS))}")
-    shape, columns_first, dtype = _NPY_HEADERS[version](file)
-    _check_kind(dtype, refused="VOcSUMm")
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in _NPY_HEADERS:
+            raise WireError(f"an npy array of format {version}; allowed: {', '.join(map(str, _NPY_HEADERS))}")
+        shape, columns_first, dtype = _NPY_HEADERS[version](file)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        raise WireError(f"an npy array whose header cannot be read: {error}") from error
     array = read_array(blob[file.tell():], dtype.str, list(shape[::-1] if columns_first else shape))
     return array.T if columns_first else array
 
+
+#: Names of dtypes that travel: numpy's letters, or words such as float32; never a structure, which numpy would parse.
+_DTYPE = re.compile(r"[<>=|]?(\?|[bBhHiIlLqQefdg]|[biuf](1|2|4|8|16))|bool|u?int(8|16|32|64)|float(16|32|64)")
 
 #: npy format -> how its header is read (numpy.lib.format).
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -187,6 +250,8 @@ def _check_depth(value: Any, depth: int = 0) -> None:
         raise WireError(f"a message nested deeper than {MAX_DEPTH}")
     if isinstance(value, dict):
         value = value.values()
+    elif isinstance(value, msgpack.Timestamp):  # the one extension that msgpack decodes by itself
+        raise WireError("msgpack extension -1; none is known here")
     elif not isinstance(value, list):
         return
     for item in value:
@@ -216,12 +281,17 @@ def take(message: Any, name: str, *types: type) -> Any:
     if not isinstance(message, Mapping):
         raise WireError(f"expected a map, got {type(message).__name__}")
     if name not in message:
-        raise WireError(f"field {name!r} is missing; the message has {sorted(map(str, message))}")
+        raise WireError(f"field {name!r} is missing; the message has {shown(sorted(map(str, message)))}")
     value = message[name]
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         wanted = " or ".join("nil" if kind is type(None) else kind.__name__ for kind in types)
         raise WireError(f"field {name!r} is {type(value).__name__}, expected {wanted}")
     return value
+
+
+def optional(message: Any, name: str, *types: type) -> Any:
+    """`take`, or None where the field is absent or nil."""
+    return take(message, name, *types) if isinstance(message, Mapping) and message.get(name) is not None else None
 
 
 #: evalkit's own protocol: websocket, one binary frame a message, `BYTES_KEYS`. The server speaks first (`Metadata`);
@@ -272,12 +342,19 @@ class Metadata:
         spec, action = take(message, "spec", dict), take(message, "action", dict)
         return cls(
             policy=take(message, "policy", str), suite=take(message, "suite", str),
-            views={name: tuple(take(take(spec, "views", dict), name, list)) for name in take(spec, "views", dict)},
+            views={name: _shape(take(spec, "views", dict), name) for name in take(spec, "views", dict)},
             state=_sizes(spec, "state"), chunk_length=take(spec, "chunk_length", int),
             executed_steps=take(spec, "executed_steps", int), stateful=take(spec, "stateful", bool),
             groups=_sizes(action, "groups"), meaning=take(action, "meaning", str),
             checkpoint=take(message, "checkpoint", dict), described=take(message, "described", dict),
             statistics=take(message, "statistics", dict, type(None)))
+
+
+def _shape(message: Mapping, name: str) -> tuple[int, ...]:
+    shape = take(message, name, list)
+    if not all(type(size) is int for size in shape):
+        raise WireError(f"field {name!r} is {shown(shape)}, expected whole numbers")
+    return tuple(shape)
 
 
 def _sizes(message: Mapping, name: str) -> dict[str, int]:
@@ -311,7 +388,7 @@ class Request:
     def read(cls, message: Any) -> Request:
         """The Request of a frame. Raises WireError naming the field that is wrong; arrays are read-only."""
         if take(message, "type", str) != "infer":
-            raise WireError(f"message type {message['type']!r}; allowed: 'infer'")
+            raise WireError(f"message type {shown(message['type'])}; allowed: 'infer'")
         views, state = take(message, "views", dict), take(message, "state", dict)
         for name in views:
             image = take(views, name, np.ndarray)
@@ -322,8 +399,17 @@ class Request:
             if group.dtype.kind != "f" or group.ndim != 1 or not np.isfinite(group).all():
                 raise WireError(f"state group {name!r} is {group.shape} {group.dtype}, expected one row of finite "
                                 "floats")
-        return cls(take(message, "id", int), views, state, take(message, "prompt", str),
+        return cls(take(message, "id", int), views, state, read_prompt(message, "prompt"),
                    take(message, "episode", str), take(message, "step", int), take(message, "seed", int))
+
+
+def read_prompt(message: Any, name: str) -> str:
+    """The instruction in field `name`. Raises WireError for none, or one over `MAX_PROMPT`."""
+    prompt = take(message, name, str)
+    if not 0 < len(prompt) <= MAX_PROMPT:
+        raise WireError(f"{name} is empty; every observation carries its episode's instruction" if not prompt else
+                        f"{name} has {len(prompt)} characters; allowed: {MAX_PROMPT}")
+    return prompt
 
 
 def reply(request_id: int, actions: np.ndarray, timing: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -333,7 +419,7 @@ def reply(request_id: int, actions: np.ndarray, timing: Mapping[str, float] | No
 
 def error_reply(request_id: int | None, error: BaseException) -> dict[str, Any]:
     """The answer of evalkit's server to a request that failed; the connection stays open."""
-    return {"id": request_id, "error": {"type": type(error).__name__, "message": str(error)}}
+    return {"id": request_id, "error": {"type": type(error).__name__, "message": str(error)[:MAX_ERROR]}}
 
 
 def read_reply(message: Any, request_id: int) -> np.ndarray:

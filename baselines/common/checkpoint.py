@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -31,10 +32,12 @@ def read_state_dict(path: Path | str) -> dict[str, torch.Tensor]:
         raise InputError(f"checkpoint {path} holds more than tensors, so it is refused: unpickling it would run code.\n"
                          f"{str(error).splitlines()[0]}\nSave a plain state dict: torch.save(model.state_dict(), path)"
                          ) from error
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+    except (RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError, AttributeError, AssertionError,
+            OverflowError, MemoryError, struct.error) as error:  # a damaged file ends anywhere in torch's reader
         raise InputError(f"checkpoint {path} cannot be read: {error}\nA download that was cut short looks like this; "
                          "compare its size and hash with the publisher's.") from error
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) and isinstance(value, torch.Tensor)
+                                               for name, value in loaded.items()):
         raise InputError(f"checkpoint {path} is not a flat state dict (names to tensors)")
     return dict(loaded)
 

@@ -7,7 +7,6 @@ Sources: the released configurations and DiT4DiT's evaluation clients for GR1 an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,11 @@ from typing import Any
 import numpy as np
 
 from evalkit.errors import InputError
+from evalkit.parsing import parse_json, read_text
 from evalkit.suite import Suite
+
+#: No statistic of a robot's action is as large; float32 holds it.
+MOST = 1e30
 
 #: Pixels (height and width) that every view is resized to (DiT4DiT's clients; `image_size` of the released configs).
 SIDE = 224
@@ -141,7 +144,7 @@ def read_statistics(path: Path) -> dict[str, Any]:
                          "It lies beside config.yaml in the checkpoint's folder; copy it from where the checkpoint "
                          "came from.")
     try:
-        parsed = json.loads(path.read_text())
+        parsed = parse_json(read_text(path))
     except (ValueError, OSError) as error:
         raise InputError(f"statistics file {path} cannot be read as JSON: {error}") from error
     if not isinstance(parsed, dict):
@@ -156,14 +159,26 @@ def action_statistics(parsed: Mapping[str, Any], layout: Layout, source: Path | 
         made_for = f"\nThe checkpoint is made for {', '.join(others)}." if others else ""
         raise InputError(f"{source} has statistics for {', '.join(map(repr, parsed)) or 'nothing'}; the suite's "
                          f"embodiment is {layout.tag!r}.{made_for}\nGive the checkpoint trained for this suite.")
-    action = parsed[layout.tag].get("action", {})
+    of_tag = parsed[layout.tag]
+    action = of_tag.get("action", {}) if isinstance(of_tag, Mapping) else None
+    if not isinstance(action, Mapping):
+        raise InputError(f"{source}: {layout.tag}/action is no map; needed: min, max, mask")
     missing = [key for key in ("min", "max") if key not in action]
     if missing:
         raise InputError(f"{source}: {layout.tag}/action lacks {', '.join(missing)}; needed: min, max, mask")
-    columns = {key: np.asarray(action.get(key, np.ones(layout.action_size)), dtype=np.float64)
-               for key in ("min", "max", "mask")}
+    columns = {key: _numbers(action.get(key, [True] * layout.action_size)) for key in ("min", "max", "mask")}
     for key, values in columns.items():
         if values.shape != (layout.action_size,) or not np.isfinite(values).all():
             raise InputError(f"{source}: {layout.tag}/action/{key} has shape {values.shape}, expected "
                              f"({layout.action_size},) finite numbers, the suite's action")
+    if (columns["min"] > columns["max"]).any():
+        raise InputError(f"{source}: {layout.tag}/action/min is above max in column "
+                         f"{int(np.argmax(columns['min'] > columns['max']))}: the file is damaged")
     return Statistics(columns["min"], columns["max"], columns["mask"] > 0.5)
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """A list of numbers as float64; an empty array for anything else."""
+    if not isinstance(value, list) or not all(isinstance(item, (int, float)) and abs(item) < MOST for item in value):
+        return np.zeros(0)
+    return np.array(value, np.float64)

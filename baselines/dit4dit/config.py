@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from baselines.common.config import check_ranges, reading
 from baselines.common.layouts import SIDE
 from evalkit.errors import InputError
 
@@ -114,7 +115,10 @@ def read_settings(config: Mapping[str, Any], source: Path | str) -> Settings:
              if _has(config, key) and look_up(config, key) != value]
     if wrong:
         raise InputError(f"{source} describes another model than this policy runs:\n  - " + "\n  - ".join(wrong))
-    return _settings(config, source)
+    with reading(source):
+        settings = _settings(config, source)
+    check_ranges(vars(settings), source)
+    return settings
 
 
 def _has(config: Mapping[str, Any], key: str) -> bool:

@@ -13,6 +13,7 @@ from baselines.common.layouts import Layout
 from baselines.dit4dit.config import Settings
 from baselines.dit4dit.frames import to_pixels
 from evalkit.episode import stable_seed
+from evalkit.wire import MAX_PROMPT
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,18 @@ def check_example(example: Mapping[str, Any], layout: Layout, settings: Settings
         raise ValueError(f"{name} lacks {', '.join(missing)}; needed: image, lang, state; optional: seed")
     if not isinstance(example["lang"], str):
         raise ValueError(f"{name}: lang is a {type(example['lang']).__name__}, expected one str")
+    if len(example["lang"]) > MAX_PROMPT:
+        raise ValueError(f"{name}: lang has {len(example['lang'])} characters; allowed: {MAX_PROMPT}")
     pixels = _pixels(example["image"], layout, name)
     state = np.asarray(example["state"], dtype=np.float32)
     if state.shape != (1, settings.state_dim) or not np.isfinite(state).all():
         raise ValueError(f"{name}: state has shape {state.shape}, expected (1, {settings.state_dim}) finite numbers: "
                          "sines and cosines of the raw state, padded with zeros")
     seed = example.get("seed")
+    if seed is not None and not (type(seed) is int and 0 <= seed < 2**63):
+        raise ValueError(f"{name}: seed is {seed!r}; allowed: whole numbers from 0, below 2^63")
     return Inputs(pixels, state, example["lang"],
-                  content_seed(pixels, state, example["lang"]) if seed is None else int(seed))
+                  content_seed(pixels, state, example["lang"]) if seed is None else seed)
 
 
 def _pixels(images: Any, layout: Layout, name: str) -> np.ndarray:

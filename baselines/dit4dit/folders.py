@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def find_weights(checkpoint: str) -> Path:
         names = ", ".join(f"'{SYNTHETIC}{layout.name}'" for layout in LAYOUTS)
         raise InputError("policy 'dit4dit' needs --checkpoint: a folder with config.yaml, dataset_statistics.json and "
                          f"{WEIGHTS}, such as mondo-robotics/dit4dit-model's; or {names} for random weights")
-    path = Path(checkpoint).expanduser().resolve()
+    path = Path(os.path.expanduser(checkpoint)).resolve()
     if path.is_dir():
         path = path / WEIGHTS
     if not path.is_file():
@@ -40,7 +41,7 @@ def find_base(base_model: str, config: Mapping[str, Any]) -> Path:
     """The base folder: option `base_model`, else the one that config.yaml names if it is here. Raises InputError."""
     cosmos = look_up(config, "framework.cosmos25")
     named = str(cosmos.get("base_model") or cosmos.get("model_id_or_path") or "")
-    folder = Path(base_model or named).expanduser().resolve()
+    folder = Path(os.path.expanduser(base_model or named)).resolve()
     missing = [file for file in BASE_FILES if not (folder / file).is_file()]
     if missing:
         got = f"{folder} lacks {', '.join(missing)}" if base_model else f"config.yaml names {named!r}, not found here"

@@ -7,7 +7,6 @@ tower, language head, VAE decoder, video blocks after the hooked one) are checke
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from baselines.dit4dit.text import TextEncoder, Tokenizer
 from baselines.dit4dit.video import LATENT_CHANNELS, VideoFeatures
 from evalkit.episode import stable_seed
 from evalkit.errors import InputError
+from evalkit.parsing import parse_json, read_text
 
 #: Where each part lies in a released checkpoint.
 PARTS = {
@@ -211,7 +211,10 @@ def check_head(head: HeadConfig, settings: Settings, source: Path | str) -> None
 def read_json(path: Path) -> dict[str, Any]:
     """A parsed config of the base folder. Raises InputError."""
     try:
-        return json.loads(path.read_text())
+        found = parse_json(read_text(path))
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
+        return found
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}\nOption base_model must be the folder of "
                          "Cosmos-Predict2.5-2B in diffusers' layout (configs, tokenizer, scheduler; no weights)"

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from baselines.common.tokenizer import load_tokenizer
 from evalkit.errors import InputError
 
 SYSTEM = "You are a helpful assistant who will provide prompts to an image generator."
@@ -20,9 +21,7 @@ class Tokenizer:
     """The base folder's own tokenizer, with the pipeline's conversation around an instruction."""
 
     def __init__(self, folder: Path, length: int):
-        from transformers import AutoTokenizer
-
-        self._tokenizer, self._length = AutoTokenizer.from_pretrained(folder, local_files_only=True), length
+        self._tokenizer, self._length = load_tokenizer(folder), length
         if self._tokenizer.padding_side != "right" or self._tokenizer.pad_token is None:
             raise InputError(f"the tokenizer in {folder} pads on the {self._tokenizer.padding_side} with "
                              f"{self._tokenizer.pad_token!r}; expected Qwen2.5's own: right, '<|endoftext|>'. "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evalkit.errors import InputError, unknown
+from evalkit.parsing import parse_json, read_text
 from evalkit.suite import Suite
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -47,6 +48,15 @@ REFUSED = {
     "reward_classifier": "it is a reward model", "sarm": "it is a reward model",
 }
 
+#: Steps that the served types' processors are made of. lerobot imports and calls whatever class a step names instead,
+#: also `subprocess.Popen` (lerobot/processor/pipeline.py, `_resolve_step_class`), and some registered steps run code of
+#: a model's folder (`action_tokenizer_processor` trusts it by default), so no other step is loaded.
+STEPS = ("rename_observations_processor", "to_batch_processor", "device_processor", "normalizer_processor",
+         "unnormalizer_processor", "tokenizer_processor", "smolvla_new_line_processor")
+
+#: Bytes of the longest header of a safetensors file (safetensors/src/tensor.rs, MAX_HEADER_SIZE).
+LONGEST_HEADER = 100_000_000
+
 #: Inputs that lerobot fills itself, for robots with fewer cameras than the policy has places.
 EMPTY = IMAGES + "empty_camera_"
 
@@ -75,10 +85,18 @@ def read_checkpoint(folder: str | Path, suite: Suite, executed_steps: int | None
                     views: Mapping[str, str | None] | None = None) -> Checkpoint:
     """The Checkpoint in `folder`, checked against `suite` (a LIBERO one). Reads JSON and headers only.
 
-    Raises InputError on a missing or malformed file, on a policy type that is not served, and, all in one list, on
-    everything that does not fit the suite.
+    Raises InputError on a missing or malformed file, on a policy type that is not served, on processors that would run
+    code, and, all in one list, on everything that does not fit the suite.
     """
-    folder = Path(folder).expanduser().resolve()
+    folder = Path(os.path.expanduser(folder)).resolve()
+    try:
+        return _read(folder, suite, executed_steps, views)
+    except (TypeError, AttributeError, KeyError, ValueError, OverflowError) as error:
+        raise InputError(f"the JSON files in {folder} are not as lerobot writes them: {type(error).__name__}: {error}"
+                         ) from error
+
+
+def _read(folder: Path, suite: Suite, executed_steps: int | None, views: Mapping[str, str | None] | None) -> Checkpoint:
     config = read_json(folder, CONFIG, "the folder of one policy, saved by lerobot (often .../pretrained_model)")
     kind = _kind(folder, config)
     if not (folder / WEIGHTS).is_file():
@@ -114,7 +132,7 @@ def read_json(folder: Path, name: str, expected: str) -> dict[str, Any]:
     """The object in ``folder/name``. Raises InputError, saying what was `expected`."""
     path = folder / name
     try:
-        found = json.loads(path.read_text())
+        found = parse_json(read_text(path))
     except FileNotFoundError:
         raise InputError(f"no {name} in {folder}; expected {expected}") from None
     except (OSError, ValueError) as error:
@@ -129,9 +147,12 @@ def read_dtypes(path: Path) -> dict[str, str]:
     8 bytes of length precede. Raises InputError."""
     try:
         with open(path, "rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        return {name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+            length = int.from_bytes(file.read(8), "little")
+            if length > LONGEST_HEADER:
+                raise ValueError(f"its header claims {length} bytes")
+            header = parse_json(file.read(length))
+        return {name: str(entry["dtype"]) for name, entry in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a safetensors file: {error}") from error
 
 
@@ -165,6 +186,14 @@ def _steps_of(folder: Path, name: str) -> list[dict[str, Any]]:
     steps = read_json(folder, name, expected).get("steps")
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise InputError(f"{folder / name} has no list of steps; expected {expected}")
+    for step in steps:
+        if step.get("registry_name") not in STEPS:
+            what = f"class {step['class']!r}" if "class" in step else f"step {step.get('registry_name')!r}"
+            raise InputError(f"{folder / name} has the {what}, which may run code of its own; only the steps of the "
+                             f"served types are loaded: {', '.join(STEPS)}")
+        file = step.get("state_file")
+        if file is not None and (not isinstance(file, str) or file in ("", "..") or Path(file).name != file):
+            raise InputError(f"{folder / name} names the state file {file!r}; allowed: a file of the same folder")
     return steps
 
 

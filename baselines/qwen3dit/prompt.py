@@ -6,7 +6,6 @@ processor ignores the folder's minimum of pixels (transformers 4.57).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from baselines.common.config import reading
+from baselines.common.tokenizer import load_tokenizer
 from evalkit.errors import InputError
+from evalkit.parsing import parse_json, read_text
 
 #: Pillow's number of the only filter that Qwen's processors use, bicubic.
 BICUBIC = 3
@@ -72,7 +74,12 @@ class ImageProcessor:
     def read(cls, folder: Path) -> ImageProcessor:
         """From `folder`/preprocessor_config.json. Raises InputError where it asks for what is not done here."""
         path = folder / "preprocessor_config.json"
-        found: dict[str, Any] = json.loads(path.read_text())
+        with reading(path):
+            return cls._read(path)
+
+    @classmethod
+    def _read(cls, path: Path) -> ImageProcessor:
+        found: dict[str, Any] = parse_json(read_text(path))
         wrong = [key for key in ("do_resize", "do_rescale", "do_normalize") if found.get(key) is False]
         wrong += [key for key in ("resample",) if found.get(key) not in (None, BICUBIC)]
         if wrong:
@@ -146,9 +153,7 @@ class ChatText:
     """The chat that starVLA renders: one user turn, pictures first, then the prompt, then the start of an answer."""
 
     def __init__(self, folder: Path, prompt: str | None):
-        from transformers import AutoTokenizer
-
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._tokenizer = load_tokenizer(folder)
         self._template = read_chat_template(folder) or self._tokenizer.chat_template
         self._prompt = prompt or "{instruction}"
         self.pad_id = self._tokenizer.pad_token_id
@@ -174,4 +179,7 @@ def read_chat_template(folder: Path) -> str | None:
     plain, in_json = folder / "chat_template.jinja", folder / "chat_template.json"
     if plain.is_file():
         return plain.read_text()
-    return json.loads(in_json.read_text())["chat_template"] if in_json.is_file() else None
+    if not in_json.is_file():
+        return None
+    with reading(in_json):
+        return parse_json(read_text(in_json))["chat_template"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baselines.common.config import read_config
+from baselines.common.config import check_ranges, read_config, reading
 from evalkit.errors import InputError, unknown
+from evalkit.parsing import parse_json, read_text
 
 #: `framework.name` of a config -> the head it has. starVLA's own, and evalkit's name for the paper's baseline.
 FRAMEWORKS = {"QwenGR00T": "starvla", "Qwen3DiT": "reconstruction"}
@@ -64,7 +65,7 @@ def find_weights(checkpoint: str) -> Path:
 
     Raises InputError when there is none or more than one.
     """
-    path = Path(checkpoint).expanduser()
+    path = Path(os.path.expanduser(checkpoint))
     if path.is_file():
         return path
     found = sorted([*path.glob("checkpoints/steps_*_pytorch_model.pt"), *path.glob("final_model/pytorch_model.pt")])
@@ -83,6 +84,13 @@ def read_settings(weights: Path, base_vlm: str) -> Settings:
     folder that config.yaml names. Raises InputError naming what is missing or not supported."""
     source = weights.resolve().parents[1] / "config.yaml"
     config = read_config(source, FOLDER)
+    with reading(source):
+        settings = _settings(config, weights, base_vlm, source)
+    check_ranges(vars(settings), source)
+    return settings
+
+
+def _settings(config: Mapping[str, Any], weights: Path, base_vlm: str, source: Path) -> Settings:
     name = _get(config, "framework.name", source)
     if name not in FRAMEWORKS:
         raise unknown(f"framework.name in {source}", name, FRAMEWORKS)
@@ -102,7 +110,7 @@ def read_settings(weights: Path, base_vlm: str) -> Settings:
 
 def find_base(given: str, configured: str, source: Path) -> Path:
     """The base VLM's folder: `given`, else the one `configured` in `source`. Raises InputError if a file is missing."""
-    folder = Path(given or configured).expanduser()
+    folder = Path(os.path.expanduser(given or configured))
     missing = [file for file in BASE_FILES if not (folder / file).is_file()]
     if not missing:
         return _check_model_type(folder)
@@ -113,7 +121,8 @@ def find_base(given: str, configured: str, source: Path) -> Path:
 
 
 def _check_model_type(folder: Path) -> Path:
-    found = json.loads((folder / "config.json").read_text()).get("model_type")
+    with reading(folder / "config.json"):
+        found = parse_json(read_text(folder / "config.json")).get("model_type")
     if found != MODEL_TYPE:
         raise InputError(f"the VLM in {folder} is a {found!r}; supported: {MODEL_TYPE!r} (starVLA's Qwen2.5-VL "
                          "checkpoints are not: run them in its own server, policy 'remote')")

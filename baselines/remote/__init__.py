@@ -60,7 +60,10 @@ class Remote(Policy):
             raise InputError(f"option send_state of policy 'remote' is {send_state!r}; allowed: true, false")
         _check_texts(checkpoint=checkpoint, unnorm_key=unnorm_key or "", views=views, api_key_variable=api_key_variable)
         _check_url(url, protocol)
-        key = os.environ.get(api_key_variable) or None
+        key = os.environ.get(api_key_variable, "").strip() or None
+        if key is not None and not (key.isprintable() and key.isascii()):
+            raise InputError(f"the environment variable {api_key_variable} must hold one line of ASCII, the server's "
+                             "key")
         if key is None and api_key_variable != KEY_VARIABLE:
             raise InputError("the environment variable that option api_key_variable of policy 'remote' names is not "
                              "set; it is the name of a variable that holds the key, never the key")

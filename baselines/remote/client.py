@@ -150,8 +150,9 @@ class Client(ABC):
             raise Gone(str(error)) from error
         if self.contract is not known:
             self._settle()
-        if self.said is not None and said != self.said:
-            changed = sorted(key for key in {*said, *self.said} if said.get(key) != self.said.get(key))
+        told, before = ({key: wire.pack(value) for key, value in item.items()} for item in (said, self.said or said))
+        if told != before:  # compared as bytes: arrays and NaN are equal to themselves
+            changed = sorted(str(key) for key in {*told, *before} if told.get(key) != before.get(key))
             raise RemoteError(f"{self} is not the one this run began with: it now says other things about "
                               f"{', '.join(changed)}")
         self.said, self._connected, self._asked = said, True, False

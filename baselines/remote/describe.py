@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from baselines.remote.client import Client, Options
 from evalkit.specs import PolicySpec
 
-#: Numbers beyond which a list in a server's metadata is only counted.
-LONG = 64
+#: Items beyond which a list or map in a server's metadata is only counted, and characters of a text.
+LONG, LONG_TEXT = 64, 1000
 
 
 def describe(client: Client | None, spec: PolicySpec, options: Options) -> dict[str, Any]:
@@ -29,14 +28,18 @@ def describe(client: Client | None, spec: PolicySpec, options: Options) -> dict[
         found["note"] = (f"the {client.title} protocol carries no seed: a repetition gives other actions unless the "
                          "server itself is deterministic")
     elif client.said and client.said.get("described", {}).get("note"):
-        found["note"] = client.said["described"]["note"]
+        found["note"] = shortened(str(client.said["described"]["note"]))
     return found
 
 
 def shortened(value: Any) -> Any:
-    """`value` as JSON types, long lists counted."""
+    """`value` as JSON types, long lists and maps counted, long texts cut."""
+    if isinstance(value, (dict, list, tuple)) and len(value) > LONG:
+        return f"{len(value)} items"
     if isinstance(value, dict):
-        return {str(key): shortened(item) for key, item in value.items()}
+        return {str(key)[:LONG_TEXT]: shortened(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [shortened(item) for item in value] if len(value) <= LONG else f"{len(value)} items"
-    return json.loads(json.dumps(value, default=str))
+        return [shortened(item) for item in value]
+    if isinstance(value, (bool, int, float, type(None))):
+        return value
+    return str(value)[:LONG_TEXT]

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from baselines.common.config import check_ranges
 from baselines.common.layouts import SIDE, action_statistics, layout_for, read_statistics
 from baselines.remote.client import Contract, WebsocketClient
 from baselines.remote.transports import RemoteError
 from evalkit.errors import InputError
+from evalkit.parsing import parse_yaml, read_text
 from evalkit.suite import Observation
 from evalkit.wire import take
 
@@ -67,11 +68,13 @@ def read_sizes(path: Path) -> tuple[int, int, int]:
         raise InputError(f"{path} is missing: option checkpoint is the run folder, with config.yaml and "
                          "dataset_statistics.json in it")
     try:
-        model = yaml.safe_load(path.read_text())["framework"]["action_model"]
-        return int(model["state_dim"]), int(model["action_dim"]), int(model["action_horizon"])
-    except (yaml.YAMLError, OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        model = parse_yaml(read_text(path))["framework"]["action_model"]
+        sizes = {name: int(model[name]) for name in ("state_dim", "action_dim", "action_horizon")}
+    except (OSError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path} has no framework.action_model with state_dim, action_dim and action_horizon "
                          f"({type(error).__name__}: {error})") from error
+    check_ranges({**sizes, "horizon": sizes["action_horizon"]}, path)
+    return sizes["state_dim"], sizes["action_dim"], sizes["action_horizon"]
 
 
 def inference_result(reply: Any, client: Any) -> dict[str, Any]:

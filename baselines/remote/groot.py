@@ -115,7 +115,7 @@ class Groot(Client):
                  f"{', '.join(wanted[kind])}" for kind in keys if set(keys[kind]) != set(wanted[kind])]
         if wrong:
             raise InputError(f"{self} is for another embodiment:\n  - " + "\n  - ".join(wrong))
-        horizon = len(config["action"].get("delta_indices") or []) or self.form.horizon
+        horizon = len(wire.optional(config["action"], "delta_indices", list) or []) or self.form.horizon
         self.contract = replace(self.contract, chunk_length=horizon)
         return {**keys, "horizon": horizon}
 
@@ -224,11 +224,8 @@ def encode_array(value: Any) -> dict[str, Any]:
 
 def decode_json(body: bytes) -> Any:
     """JSON with json-numpy arrays. Raises WireError. Some servers send it as a JSON string inside JSON."""
-    try:
-        value = json.loads(body, object_hook=_decode_array)
-        return json.loads(value, object_hook=_decode_array) if isinstance(value, str) else value
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise wire.WireError(f"not JSON with arrays: {error}") from error
+    value = wire.read_json(body, _decode_array)
+    return wire.read_json(value, _decode_array) if isinstance(value, str) else value
 
 
 def _decode_array(found: dict[str, Any]) -> Any:
@@ -243,5 +240,5 @@ def as_floats(value: Any) -> Any:
         return value
     try:
         return np.array(value, dtype=np.float64)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return value

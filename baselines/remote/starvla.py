@@ -14,7 +14,7 @@ from baselines.remote.dit4dit import ARGUMENTS, batch, inference_result
 from baselines.remote.transports import RemoteError
 from evalkit.errors import InputError
 from evalkit.suite import Observation
-from evalkit.wire import WireError, take
+from evalkit.wire import WireError, optional, take
 
 #: What the columns of an action are called, in the suite's order (`action_keys` of the data configs in
 #: examples/simBenchmarks/{LIBERO,Robocasa_tabletop}/train_files/data_registry).
@@ -63,11 +63,11 @@ class StarVLA(WebsocketClient):
         executed = length if self._libero else min(length, self._layout.executed_steps)  # LIBERO: the whole chunk
         self.contract = replace(self.contract, chunk_length=length, executed_steps=executed)
         keys = LIBERO_KEYS if self._libero else GR1_KEYS
-        said = [str(key).rpartition(".")[2] for key in greeting.get("action_keys") or keys]
+        said = [str(key).rpartition(".")[2] for key in optional(greeting, "action_keys", list) or keys]
         if said != keys:
             raise InputError(f"{self} sends the action columns {', '.join(said)}; suite {self.suite.name!r} takes "
                              f"{', '.join(keys)}: the checkpoint is made for another embodiment")
-        self.view_size = read_size(greeting.get("training_obs_image_size") or [SIDE, SIDE])
+        self.view_size = read_size(optional(greeting, "training_obs_image_size", list) or [SIDE, SIDE])
         if not self._libero and self.view_size != (SIDE, SIDE):
             raise InputError(f"{self} serves a checkpoint trained on images of {self.view_size}; on "
                              f"{self.suite.name!r} this client sends {(SIDE, SIDE)}, as starVLA's evaluation does")
@@ -75,8 +75,8 @@ class StarVLA(WebsocketClient):
         return greeting
 
     def _check_unnorm_key(self, greeting: dict[str, Any]) -> None:
-        available, key = greeting.get("available_unnorm_keys") or [], self.options.unnorm_key
-        listed = ", ".join(map(str, available))
+        available = [str(name) for name in optional(greeting, "available_unnorm_keys", list) or ()]
+        key, listed = self.options.unnorm_key, ", ".join(available)
         if key is not None and available and key not in available:
             raise InputError(f"{self} has no statistics under {key!r}; allowed as option unnorm_key: {listed}")
         if key is None and greeting.get("default_unnorm_key") is None and len(available) > 1:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
 import sys
+import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from typing import TypeVar
+from urllib.parse import urlsplit
 
-import requests
 import zmq
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
@@ -138,11 +141,14 @@ class Zmq:
         self._socket.setsockopt(zmq.RCVTIMEO, int(1000 * seconds))
         try:
             self._socket.send(message)
-            return self._socket.recv()
+            parts = self._socket.recv_multipart()
         except zmq.Again as error:
             raise Silence(f"{self._url} sent nothing for {seconds:g} s") from error
         except zmq.ZMQError as error:
             raise RemoteError(f"lost the connection to {self._url}: {error}") from error
+        if len(parts) != 1:
+            raise RemoteError(f"{self._url} answered in {len(parts)} parts, expected one")
+        return parts[0]
 
     def close(self) -> None:
         """Drop the socket and what it has not sent."""
@@ -154,45 +160,90 @@ class Http:
 
     def __init__(self, address: Address):
         self._address, self._url = address, address.url.rstrip("/")
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.headers.update(address.headers)
+        kind = HTTPSConnection if address.url.startswith("https:") else HTTPConnection
+        try:
+            parts = urlsplit(self._url)
+            self._path, self._connection = parts.path, kind(parts.hostname or "", parts.port)
+        except (ValueError, HTTPException) as error:
+            raise RemoteError(f"cannot use the address {address.url!r}: {error}") from error
 
     def greet(self, path: str) -> bytes:
         """The answer to GET `path`, asked again while nobody listens, until `connect_timeout`. Raises RemoteError."""
         return _until(self._address, lambda left: self.ask("GET", path, left))
 
     def ask(self, method: str, path: str, seconds: float, body: bytes | None = None) -> bytes:
-        """The body of a 200 answer. Raises Silence after `seconds`, RemoteError for any other status."""
-        deadline = time.monotonic() + seconds
+        """The body of a 200 answer. Raises Silence after `seconds`, however slowly the server talks until then;
+        RemoteError for any other status."""
+        headers = self._address.headers | ({"Content-Type": "application/json"} if body is not None else {})
+        passed = threading.Event()
         try:
-            with self._session.request(method, self._url + path, data=body, stream=True, allow_redirects=False,
-                                       headers={"Content-Type": "application/json"} if body is not None else {},
-                                       timeout=(min(seconds, self._address.connect_timeout), seconds)) as answer:
-                content = self._read(answer, deadline, seconds)
-        except requests.Timeout as error:
-            raise Silence(f"{self._url} sent nothing for {seconds:g} s") from error
-        except (requests.RequestException, OSError) as error:
-            raise Absence(f"lost the connection to {self._url}: {_line(error)}") from error
-        if answer.status_code != 200:
+            with _deadline(self._open(seconds), seconds, passed):
+                self._connection.request(method, self._path + path, body, headers)
+                answer = self._connection.getresponse()
+                content = self._read(answer)
+                if passed.is_set():  # a body that ends with its connection would look whole
+                    raise TimeoutError
+        except BaseException as error:
+            self.close()
+            if isinstance(error, TimeoutError) or (isinstance(error, (HTTPException, OSError)) and passed.is_set()):
+                raise Silence(f"{self._url} sent nothing for {seconds:g} s, or did not finish its answer") from error
+            if isinstance(error, (HTTPException, OSError)):
+                raise Absence(f"lost the connection to {self._url}: {_line(error)}") from error
+            raise
+        if answer.status != 200:
             text = content.decode("utf-8", "replace")
-            kind = Absence if answer.status_code in BUSY else RemoteError
-            raise kind(f"{self._url}{path} answered HTTP {answer.status_code}: {' '.join(text.split())[:500]}")
+            kind = Absence if answer.status in BUSY else RemoteError
+            raise kind(f"{self._url}{path} answered HTTP {answer.status}: {' '.join(text.split())[:500]}")
         return content
 
-    def _read(self, answer: requests.Response, deadline: float, seconds: float) -> bytes:
+    def _open(self, seconds: float) -> socket.socket:
+        """The connected socket; a new one where the server has dropped the old, which shows as something to read."""
+        connection = self._connection
+        if connection.sock is not None and _is_readable(connection.sock):
+            connection.close()
+        if connection.sock is None:
+            connection.timeout = min(seconds, self._address.connect_timeout)
+            connection.connect()
+        connection.sock.settimeout(seconds)
+        return connection.sock
+
+    def _read(self, answer: HTTPResponse) -> bytes:
         content = bytearray()
-        for piece in answer.iter_content(PIECE):
+        while piece := answer.read(PIECE):
             content += piece
             if len(content) > MAX_MESSAGE:
                 raise RemoteError(f"{self._url} sends more than {MAX_MESSAGE} bytes")
-            if time.monotonic() > deadline:
-                raise Silence(f"{self._url} had not finished its answer after {seconds:g} s")
+        if answer.length:  # `read` with a size does not tell
+            raise IncompleteRead(b"", answer.length)
         return bytes(content)
 
     def close(self) -> None:
         """Drop the connection."""
-        self._session.close()
+        self._connection.close()
+
+
+@contextmanager
+def _deadline(connected: socket.socket, seconds: float, passed: threading.Event) -> Iterator[None]:
+    """Shut the socket down and set `passed` unless the block ends within `seconds`: a socket's own timeout begins anew
+    with each byte."""
+    def shut() -> None:
+        passed.set()
+        with suppress(OSError):  # closed by the other side meanwhile
+            connected.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, shut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _is_readable(connected: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connected, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _until(address: Address, attempt: Callable[[float], Found]) -> Found:

@@ -47,11 +47,11 @@ class VlaEval(WebsocketClient):
         self._seq, self._episode = -1, None
         sent = self.tell("hello", {"harness_version": VERSION, "protocol_version": PROTOCOL})
         payload = self.answer("hello", sent, self.options.address.connect_timeout)
-        self._wishes = payload.get("observation_params") or {}
+        self._wishes = wire.optional(payload, "observation_params", dict) or {}
         if self._wishes.get("absolute_action"):
             raise InputError(f"{self} gives absolute actions; suite {self.suite.name!r} takes "
                              f"{self.suite.action.meaning}")
-        check_formats(payload.get("action_spec") or {}, self)
+        check_formats(wire.optional(payload, "action_spec", dict) or {}, self)
         views = ("agentview", "wrist") if self._wishes.get("send_wrist_image") else ("agentview",)
         state = tuple(self.suite.state) if self._wishes.get("send_state") else ()
         self.contract = Contract(views, state, None, 1, stateful=True)
@@ -126,7 +126,7 @@ def check_formats(declared: Mapping[str, Any], client: VlaEval) -> None:
     """Raise InputError when a server declares actions of another meaning than LIBERO's."""
     for name, allowed in ACTION_FORMATS.items():
         given = declared.get(name)
-        form = given.get("format") if isinstance(given, Mapping) else None
+        form = wire.optional(given, "format", str)
         if form is not None and form not in allowed:
             raise InputError(f"{client} declares {name} as {form!r}; suite {client.suite.name!r} takes {allowed[0]!r}. "
                              "Its actions would mean something else here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from evalkit.errors import InputError
 from evalkit.policy import Policy
 from evalkit.specs import PolicySpec
 from evalkit.suite import Observation, Suite
+from evalkit.wire import read_npy
+
+#: Bytes of an episode's actions at most: a thousand times what the longest has.
+LONGEST = 64 * 2**20
 
 
 class Replay(Policy):
@@ -59,8 +64,11 @@ class Recording:
         self.path = path.resolve()
         folder = self.path / "actions"
         if self.path.is_file():
-            with np.load(self.path) as file:
-                self._keys = set(file.files)
+            try:
+                with zipfile.ZipFile(self.path) as archive:
+                    self._keys = {name.removesuffix(".npy") for name in archive.namelist()}
+            except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+                raise InputError(f"{path} is not a .npz file: {error}") from error
         elif folder.is_dir():
             self._keys = None
         else:
@@ -79,7 +87,13 @@ class Recording:
         return self._file(episode).is_file() if self._keys is None else self._name(episode) in self._keys
 
     def __getitem__(self, episode: Episode) -> np.ndarray:
+        """(steps, D) as it was written. Raises ValueError for a file that holds anything else, and for one that claims
+        to hold more than `LONGEST` bytes, before there is room for them."""
         if self._keys is None:
-            return np.load(self._file(episode))
-        with np.load(self.path) as file:
-            return file[self._name(episode)]
+            return np.lib.format.open_memmap(self._file(episode), mode="r")
+        with zipfile.ZipFile(self.path) as archive:
+            member = archive.getinfo(f"{self._name(episode)}.npy")
+            if member.file_size > LONGEST:
+                raise ValueError(f"{member.filename} in {self.path} has {member.file_size} bytes; allowed: {LONGEST}")
+            content = archive.read(member)
+        return read_npy(content)

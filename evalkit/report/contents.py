@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +16,7 @@ import pandas as pd
 from evalkit.assets import WARNINGS
 from evalkit.errors import InputError
 from evalkit.frames import MISSING, checked, load
-from evalkit.records import ERROR, FAILURE, SUCCESS, Run
+from evalkit.records import ERROR, FAILURE, SUCCESS, Run, file_inside
 from evalkit.registry import load_suite
 from evalkit.report import charts
 from evalkit.report.markers import Marker, Markers
@@ -332,10 +332,8 @@ def _episode(opened: Opened, row: Mapping[str, Any], folder: Path, texts: Texts)
 
 
 def video_address(run: Path, video: str | None, folder: Path) -> str | None:
-    """The relative URL of a run's video from the page's folder; None if it is not a file inside the run."""
-    if not video:
+    """The relative URL of a run's video from the page's folder; None if it is no file among the run's videos."""
+    path = file_inside(run, "videos", video) if video else None
+    if path is None or not os.path.isfile(path):
         return None
-    inside = not PurePosixPath(video).is_absolute() and ".." not in PurePosixPath(video).parts
-    if not inside or not (run / video).is_file():
-        return None
-    return quote(Path(os.path.relpath((run / video).resolve(), folder.resolve())).as_posix())
+    return quote(Path(os.path.relpath(path, folder.resolve())).as_posix())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from filelock import FileLock
 
 from evalkit.assets import ALTERED, REAL, STAND_IN, Assets, tree_digest
 from evalkit.errors import InputError, unknown
+from evalkit.parsing import parse_json, read_text
 from evalkit.paths import PROJECT, cache_folder
 from evalkit.suite import Suite
 
@@ -100,14 +100,14 @@ def missing_files(folder: Path) -> list[str]:
                 missing.append(str(path.relative_to(folder)))
                 continue
             missing += [f"{reference} (named by {path.relative_to(folder)})" for reference in _references(path)
-                        if not (path.parent / reference).is_file()]
+                        if not os.path.isfile(path.parent / reference)]
     return missing
 
 
 def _references(path: Path) -> list[str]:
     try:
         root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter two: encodings that are none
         return [f"a readable XML ({error})"]
     return [element.get("file") for element in root.iter("mesh") if element.get("file")]
 
@@ -122,7 +122,13 @@ def has_altered_visuals(folder: Path) -> bool:
     manifest = folder / "MANIFEST.json"
     if not manifest.is_file():
         return False
-    origins = json.loads(manifest.read_text()).get("files_by_origin", {})
+    try:
+        origins = parse_json(read_text(manifest))["files_by_origin"]
+        if not isinstance(origins, dict):
+            raise TypeError(f"files_by_origin is a {type(origins).__name__}")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{manifest} does not say which files are upstream's (files_by_origin): {error}. Remove it "
+                         "only if all of them are") from error
     return any(origin != "upstream" for origin in origins)
 
 

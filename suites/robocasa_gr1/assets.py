@@ -5,10 +5,12 @@ The folder of upstream scenes is a checkout of upstream's repository with its as
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import urllib.error
@@ -16,7 +18,7 @@ import urllib.request
 import zipfile
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 
@@ -47,6 +49,9 @@ TEMPORARY = re.compile(r"\d+_\d+_\d+\.xml")
 
 #: The digest of a generated tree, beside it: hashing the tree costs more than reading this.
 DIGEST_FILE = "stand-in-digest.txt"
+
+#: Bytes of one file that is downloaded, at most; upstream's files together have a third of it.
+LONGEST_DOWNLOAD = 16 * 2**30
 
 #: Seconds without a byte after which a download is given up.
 STALL_SECONDS = 30
@@ -268,6 +273,7 @@ def fetch_archive(archive: Archive, folder: Path) -> None:
     try:
         path = fetch(archive.url, folder / f"{archive.name}.zip") if archive.url else fetch_from_hub(archive, folder)
         with zipfile.ZipFile(path) as content:
+            check_members(content, folder)
             damaged = content.testzip()
             if damaged:
                 raise zipfile.BadZipFile(f"{damaged} in {path} is damaged")
@@ -279,6 +285,20 @@ def fetch_archive(archive: Archive, folder: Path) -> None:
         raise _not_downloaded(archive, error) from error
     path.unlink()
     done.touch()
+
+
+def check_members(content: zipfile.ZipFile, folder: Path) -> None:
+    """Raise BadZipFile for a member that is a link or a device, or whose name leads out of the folder of the archive;
+    OSError where `folder` has no room for what the members claim to hold (zipfile unpacks no more than that)."""
+    for member in content.infolist():
+        parts = PurePosixPath(member.filename.replace("\\", "/")).parts
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if member.filename.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or \
+                kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise zipfile.BadZipFile(f"it would write {member.filename!r}, which is a link or lies elsewhere")
+    needed, free = sum(member.file_size for member in content.infolist()), shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"unpacked it takes {needed} bytes, and {folder} has room for {free}")
 
 
 def _not_downloaded(archive: Archive, error: Exception) -> InputError:
@@ -325,6 +345,8 @@ def fetch(url: str, path: Path) -> Path:
             while block := response.read(1 << 20):
                 file.write(block)
                 bar.update(len(block))
+                if file.tell() > LONGEST_DOWNLOAD:
+                    raise OSError(errno.EFBIG, f"{url} sends more than {LONGEST_DOWNLOAD} bytes")
             written = file.tell()
     if total is not None and written != total:
         raise OSError(f"{url} ended after {written} of {total} bytes")

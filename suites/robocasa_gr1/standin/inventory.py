@@ -174,7 +174,7 @@ def _lacks(model: Path) -> str:
         return "itself"
     try:
         root = ElementTree.parse(model).getroot()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter two: encodings that are none
         return f"a readable XML ({error})"
     named = [element.get("file") for element in root.iter() if element.tag in ("mesh", "texture")]
     return next((name for name in named if name and not (model.parent / name).is_file()), "")
