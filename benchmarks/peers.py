@@ -30,14 +30,14 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.measured import write
-from benchmarks.peers_dummy import HORIZON
+from benchmarks.peers_dummy import HORIZON, phase_seconds
 from benchmarks.peers_report import report, worker_name
 from evalkit.assets import resolve_assets
 from evalkit.environments import PROCESS_VARIABLES, Environment, ensure_environment, find_environment
 from evalkit.episode import Episode
 from evalkit.errors import InputError
 from evalkit.paths import PROJECT, cache_folder
-from evalkit.records import Record, write_atomically
+from evalkit.records import write_atomically
 from evalkit.registry import load_suite
 from evalkit.suite import EnvOptions
 from evalkit.workers import Job, WorkerPool
@@ -84,6 +84,12 @@ def variables() -> dict[str, str]:
     return {**os.environ, **PROCESS_VARIABLES, "LP_NUM_THREADS": "1"}
 
 
+def cpu_seconds(process: int) -> float:
+    """CPU time of a running process, all threads (/proc/PID/stat, utime and stime)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def parsed(line: str) -> Mapping[str, Any] | None:
     """The JSON object in `line`, if it is one."""
     return json.loads(line) if line.startswith("{") and line.endswith("}") else None
@@ -96,7 +102,7 @@ def libero_process(python: Path, what: str, assets: Path, chunk: int, tasks: Seq
     def seen(after: float, line: str) -> None:
         row = parsed(line)
         if row and "ready" in row:
-            found["start"], found["described"] = after, row["ready"]
+            found["start"], found["described"] = after - row["probed"], row["ready"]
         elif row:
             found["episodes"].append(row)
             bar.update()
@@ -135,8 +141,8 @@ def vla_eval_python() -> Path:
 
 
 @contextmanager
-def dummy_server(python: Path, chunk: int) -> Iterator[tuple[str, float]]:
-    """vla-eval's policy server with the dummy: its address, and the seconds that it took to be ready."""
+def dummy_server(python: Path, chunk: int) -> Iterator[tuple[str, int, float]]:
+    """vla-eval's policy server with the dummy: its address, its process, and the seconds until it was ready."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -151,7 +157,7 @@ def dummy_server(python: Path, chunk: int) -> Iterator[tuple[str, float]]:
                     log.seek(0)
                     raise RuntimeError(f"vla-eval's server did not start:\n{log.read()[-1500:].decode()}")
                 time.sleep(0.1)
-            yield f"ws://{address}", time.perf_counter() - start
+            yield f"ws://{address}", server.pid, time.perf_counter() - start
         finally:
             server.terminate()
             server.wait()
@@ -168,19 +174,19 @@ def healthy(address: str) -> bool:
 
 def vla_eval(python: Path, assets: Path, chunk: int, tasks: Sequence[int], bar: tqdm) -> Row:
     """vla-eval over `tasks`, one episode each, with its own benchmark class, runner, recording and server."""
-    builds: list[float] = []
+    said: list[Mapping[str, Any]] = []
     found: Row = {"processes": 1, "chunk": chunk}
 
     def seen(after: float, line: str) -> None:
         row = parsed(line)
         if row and "ready" in row:
-            found["start"] = after
-        elif row and "build" in row:
-            builds.append(row["build"])
+            found["start"] = after - row["probed"]
+        elif row:
+            said.append(row)
         elif "(steps=" in line:
             bar.update()
 
-    with tempfile.TemporaryDirectory() as folder, dummy_server(python, chunk) as (url, server_start):
+    with tempfile.TemporaryDirectory() as folder, dummy_server(python, chunk) as (url, server, server_start):
         config = Path(folder) / "config.yaml"
         config.write_text(json.dumps({
             "server": {"url": url}, "output_dir": f"{folder}/results",
@@ -188,14 +194,19 @@ def vla_eval(python: Path, assets: Path, chunk: int, tasks: Sequence[int], bar: 
                 "benchmark": "vla_eval.benchmarks.libero.benchmark:LIBEROBenchmark", "episodes_per_task": 1,
                 "max_steps": HORIZON, "tasks": [SUITE.tasks[task].instruction for task in tasks],
                 "params": {"suite": SUITE.name, "seed": SEED, "send_wrist_image": True, "send_state": True}}]}))
+        served = cpu_seconds(server)
         found["wall"] = process(python, "benchmarks.peers_vla_eval", "run", str(assets), "run", "--config",
                                 str(config), "--no-docker", seen=seen, patience=PATIENCE * len(tasks))
+        served = cpu_seconds(server) - served
         episodes = sorted(vla_eval_episodes(Path(folder) / "results"), key=lambda row: row["task"])
+    *builds, end = said
     if [row["task"] for row in episodes] != sorted(tasks) or len(builds) != len(tasks):
         raise RuntimeError(f"vla-eval measured tasks {[row['task'] for row in episodes]} of {sorted(tasks)}")
     found["start"] += server_start
-    for row, build in zip(episodes, builds):
-        row |= {"build": build, "seconds": row["seconds"] - build}
+    afterwards = [build["busy before"] for build in builds[1:]] + [end["busy at the end"]]
+    for row, build, after in zip(episodes, builds, afterwards):  # tasks are built in their order
+        row |= {"build": build["build"], "seconds": row["seconds"] - build["build"],
+                "cpu": after - build["busy after"] + served / len(tasks)}
     return {**found, "episodes": episodes}
 
 
@@ -224,41 +235,38 @@ def evalkit_pool(python: Path, assets: Path, chunk: int, tasks: Sequence[int], w
     with tempfile.NamedTemporaryFile("r", prefix="evalkit-begun-") as begun:
         options = EnvOptions(tuple(SUITE.views), "reference", assets=assets)
         job = Job("benchmarks.peers_dummy:Dummy", {"length": chunk, "begun": begun.name}, options)
-        start, rows = time.time(), {}
+        start, rows, began = time.time(), [], {}
         with WorkerPool(job, [SUITE.name], workers, python=python) as pool:
-            ready = time.time()
+            ready, driver = time.time(), time.process_time()
             for result in pool.run(episodes):
                 if result.record.outcome == "error":
                     raise RuntimeError(result.record.traceback)
-                rows[result.record.task, result.record.index] = {
-                    "task": result.record.task, "index": result.record.index, "steps": result.record.steps,
-                    "phases": phases(result.record), "end": time.time()}
+                rows.append({"task": result.record.task, "index": result.record.index, "steps": result.record.steps,
+                             "phases": phase_seconds(result.record), "end": time.time()})
+                began.update({(int(task), int(index)): (float(at), int(worker))
+                              for task, index, at, worker in map(str.split, begun)})
+                rows[-1]["begin"], rows[-1]["worker"] = began[result.record.task, result.record.index]
+                rows[-1]["busy"] = cpu_seconds(rows[-1]["worker"])
                 bar.update()
+            driver = (time.process_time() - driver) / len(episodes)
         wall = time.time() - start
-        for line in begun:
-            task, index, at, worker = line.split()
-            rows[int(task), int(index)] |= {"begin": float(at), "worker": worker}
     return {"processes": workers, "chunk": chunk, "start": ready - start, "wall": wall,
-            "episodes": timed(list(rows.values()), ready)}
+            "episodes": timed(rows, ready, driver)}
 
 
-def timed(rows: list[Row], ready: float) -> list[Row]:
-    """`rows` with `build` and `seconds`, from when each worker began and ended its episodes."""
+def timed(rows: list[Row], ready: float, driver: float) -> list[Row]:
+    """`rows` with `build`, `seconds` and, for second episodes, `cpu`: the worker's and the driver's part."""
     for worker in {row["worker"] for row in rows}:
-        before, held = ready, None
+        before, held, busy = ready, None, 0.0
         for row in sorted((row for row in rows if row["worker"] == worker), key=lambda row: row["begin"]):
             warm = held == row["task"]
             row["build"] = 0.0 if warm else max(row["begin"] - before, 0.0)
             row["seconds"] = row["end"] - (before if warm else row["begin"])
-            before, held = row["end"], row["task"]
-    return sorted(({key: value for key, value in row.items() if key not in ("begin", "end", "worker")}
+            if warm:
+                row["cpu"] = row["busy"] - busy + driver
+            before, held, busy = row["end"], row["task"], row["busy"]
+    return sorted(({key: value for key, value in row.items() if key not in ("begin", "end", "worker", "busy")}
                    for row in rows), key=lambda row: (row["task"], row["index"]))
-
-
-def phases(record: Record) -> dict[str, float]:
-    """Seconds of an episode by phase."""
-    return {"reset and wait steps": record.seconds_reset, "pictures": record.seconds_render,
-            "steps": record.seconds_physics, "policy": record.seconds_policy}
 
 
 def check_equal(variants: Mapping[str, Row]) -> int:

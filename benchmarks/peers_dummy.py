@@ -10,6 +10,7 @@ import numpy as np
 
 from evalkit.episode import Episode
 from evalkit.policy import Policy
+from evalkit.records import Record
 from evalkit.specs import PolicySpec
 from evalkit.suite import Observation, Suite
 
@@ -44,3 +45,9 @@ class Dummy(Policy):
     def act(self, observations: Sequence[Observation]) -> list[np.ndarray]:
         return [chunk(seen.episode.task, seen.episode.index, seen.step, self.spec.chunk_length)
                 for seen in observations]
+
+
+def phase_seconds(record: Record) -> dict[str, float]:
+    """Seconds of an episode of evalkit's by phase."""
+    return {"reset and wait steps": record.seconds_reset, "pictures": record.seconds_render,
+            "steps": record.seconds_physics, "policy": record.seconds_policy}

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.peers_dummy import HORIZON, Dummy, chunk
+from benchmarks.peers_dummy import HORIZON, Dummy, chunk, phase_seconds
 from evalkit.episode import Episode
 from evalkit.registry import load_suite
 from evalkit.rollout import run_episode
@@ -34,6 +34,16 @@ VIEWS = tuple(SUITE.views)
 MODEL_PIXELS, SEED = 224, 7
 
 
+def start(assets: Path) -> tuple[dict[str, str], float]:
+    """Prepare the process; versions and renderer, and the seconds in which evalkit looked for the renderer: other
+    people's programs do not do that."""
+    options, begun = EnvOptions(views=VIEWS, assets=assets), time.perf_counter()
+    described = LiberoEnv.describe(options)
+    probed = time.perf_counter() - begun
+    LiberoEnv.start_process(options)
+    return described, probed
+
+
 def play_script(task: int, length: int) -> dict[str, Any]:
     """A task as the paper's release plays it, in one process: a new environment, seeded once, reset for the episode,
     both cameras rendered in every step and prepared for the model. Nothing is kept as a video."""
@@ -43,23 +53,23 @@ def play_script(task: int, length: int) -> dict[str, Any]:
     env = OffScreenRenderEnv(bddl_file_name=str(upstream.bddl_path(SUITE.name, SUITE.tasks[task].name)),
                              camera_heights=RESOLUTION, camera_widths=RESOLUTION)
     env.seed(SEED)
-    built = time.perf_counter()
+    built, busy = time.perf_counter(), time.process_time()
     env.reset()
     seen = env.set_init_state(upstream.init_states(SUITE.name, SUITE.tasks[task].name)[0])
     for _ in range(WAIT_STEPS):
         seen, _, _, _ = env.step(list(WAIT_ACTION))
     begun = time.perf_counter()
     for step in range(HORIZON):
-        pictures = [prepared(seen[name]) for name in ("agentview_image", "robot0_eye_in_hand_image")]
+        for name in ("agentview_image", "robot0_eye_in_hand_image"):
+            prepared(seen[name])  # the dummy does not look at it
         if step % length == 0:
-            actions = chunk(task, 0, step, length)  # the dummy does not look at `pictures`
+            actions = chunk(task, 0, step, length)
         seen, _, done, _ = env.step(actions[step % length].tolist())
         if done:
             break
-    end = time.perf_counter()
-    assert len(pictures) == 2
+    end, busy = time.perf_counter(), time.process_time() - busy
     row = {"task": task, "index": 0, "build": built - start, "reset": begun - built, "seconds": end - built,
-           "steps": step + 1, "bits": bits(env), "pose": pose(seen)}
+           "cpu": busy, "steps": step + 1, "bits": bits(env), "pose": pose(seen)}
     env.close()
     return row
 
@@ -77,19 +87,13 @@ def play_evalkit(task: int, length: int, assets: Path) -> list[dict[str, Any]]:
     built = time.perf_counter() - start
     policy, rows = Dummy(SUITE, length), []
     for turn in range(2):
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         record = run_episode(env, policy, Episode(SUITE.name, task, 0, SEED, HORIZON))
-        total = time.perf_counter() - start
-        rows.append({"task": task, "index": turn, "build": 0.0 if turn else built, "seconds": total,
-                     "steps": record.steps, "bits": bits(env.simulator), "phases": phases(record)})
+        total, busy = time.perf_counter() - start, time.process_time() - busy
+        rows.append({"task": task, "index": turn, "build": 0.0 if turn else built, "seconds": total, "cpu": busy,
+                     "steps": record.steps, "bits": bits(env.simulator), "phases": phase_seconds(record)})
     env.close()
     return rows
-
-
-def phases(record: Any) -> dict[str, float]:
-    """Seconds of an episode by phase."""
-    return {"reset and wait steps": record.seconds_reset, "pictures": record.seconds_render,
-            "steps": record.seconds_physics, "policy": record.seconds_policy}
 
 
 def bits(env: Any) -> str:
@@ -106,11 +110,10 @@ def pose(seen: dict[str, np.ndarray]) -> list[float]:
 def main() -> None:
     """See the module's docstring."""
     what, assets, length = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    options = EnvOptions(views=VIEWS, assets=assets)
-    LiberoEnv.start_process(options)
+    described, probed = start(assets)
     import libero.libero.envs  # noqa: F401  part of the start
 
-    print(json.dumps({"ready": LiberoEnv.describe(options)}), flush=True)
+    print(json.dumps({"ready": described, "probed": probed if what == "script" else 0.0}), flush=True)
     for task in map(int, sys.argv[4].split(",")):
         rows = [play_script(task, length)] if what == "script" else play_evalkit(task, length, assets)
         for row in rows:

@@ -24,13 +24,15 @@ def report(found: Mapping[str, Any]) -> str:
              "10 waits and every step rendered; pictures turned and resized; no video, policy in the same process). "
              "vla-eval: 0.8.0, without Docker, its own benchmark class, recording and server. evalkit: its rollout in "
              "one process; and through Ray, driver and results included. An episode goes from reset to last step with "
-             "an environment that is there; start-up is what a process takes until it is ready, and an environment.",
+             "an environment that is there; start-up is what a process takes until it is ready, and an environment. "
+             "CPU seconds (vla-eval's with its server's, evalkit's through Ray with the driver's) hardly change when "
+             "something else runs on the machine, as the others do.",
              *(["", f"Left out: {found['left_out']}"] if "left_out" in found else [])]
     variants = found["variants"]
     for chunk in sorted({variant["chunk"] for variant in variants.values()}, reverse=True):
         lines += ["", f"Chunk {chunk}:", "",
-                  row("", ["processes", "s an episode (n, least to most)", "control steps/s/core", "episodes/hour",
-                           "start-up, s", "wall-clock of the run, s"]), "|---|" + "---:|" * 6]
+                  row("", ["processes", "s an episode (n, least to most)", "CPU s an episode", "control steps/s/core",
+                           "episodes/hour", "start-up, s", "wall-clock of the run, s"]), "|---|" + "---:|" * 7]
         lines += [variant_row(name, variant) for name, variant in variants.items() if variant["chunk"] == chunk]
     lines += ["", *ratios(found), "", *where_time_goes(variants), "",
               f"The whole benchmark took {found['took'] / 60:.1f} minutes.", ""]
@@ -43,6 +45,7 @@ def variant_row(name: str, variant: Row) -> str:
     mean, count = statistics.fmean(seconds), variant["processes"]
     steps = statistics.fmean(episode["steps"] for episode in steady(variant))
     return row(name, [str(count), f"{mean:.2f} ({len(seconds)}, {min(seconds):.2f} to {max(seconds):.2f})",
+                      f"{statistics.fmean(episode['cpu'] for episode in steady(variant)):.2f}",
                       f"{steps / mean:.1f}", f"{3600 * count / mean:.0f}",
                       f"{variant['start']:.1f} + {build(variant):.2f} a task",
                       f"{variant['wall']:.1f} ({len(variant['episodes'])} episodes)"])
@@ -67,28 +70,38 @@ def build(variant: Row) -> float:
     return statistics.fmean(episode["build"] for episode in fresh(variant))
 
 
-def ratio(peer: Row, ours: Row, tasks: int = 0) -> float:
-    """How many times faster a core is with us, over the tasks that both played. tasks: with start-up, for one
-    episode of each of so many tasks."""
-    both = {episode["task"] for episode in steady(peer)} & {episode["task"] for episode in steady(ours)}
+def ratio(peer: Row, ours: Row, key: str) -> float:
+    """A peer's mean `key` ("seconds" or "cpu") of an episode over evalkit's, over the tasks that both played."""
+    both = shared(peer, ours)
+    theirs, mine = (statistics.fmean(episode[key] for episode in steady(variant, both)) for variant in (peer, ours))
+    return theirs / mine
+
+
+def ratio_from_start(peer: Row, ours: Row, tasks: int) -> float:
+    """The same of the seconds for one episode of each of `tasks` tasks with all that comes before: the process, and
+    an environment for each."""
+    both = shared(peer, ours)
 
     def seconds(variant: Row) -> float:
-        if not tasks:
-            return statistics.fmean(episode["seconds"] for episode in steady(variant, both))
         first = statistics.fmean(episode["build"] + episode["seconds"] for episode in fresh(variant, both))
         return variant["start"] + first * tasks / variant["processes"]
 
     return seconds(peer) / seconds(ours)
 
 
+def shared(*variants: Row) -> set[int]:
+    """Tasks that all of them played."""
+    return set.intersection(*({episode["task"] for episode in steady(variant)} for variant in variants))
+
+
 def ratios(found: Mapping[str, Any]) -> list[str]:
     """The table of ratios."""
     variants, cores, tasks = found["variants"], found["cores"], found["tasks"]
     chunks = sorted({variant["chunk"] for variant in variants.values()}, reverse=True)
-    lines = ["How many times faster than a peer a core is with evalkit, over the tasks that both played "
-             f"(in brackets: with start-up, {tasks} tasks with one episode each):", "",
+    lines = ["How many times faster than a peer a core is with evalkit, over the tasks that both played: in episodes / "
+             f"in their CPU seconds / with start-up, {tasks} tasks with one episode each:", "",
              row("", [f"chunk {chunk}" for chunk in chunks]), "|---|" + "---:|" * len(chunks)]
-    pairs = [(f"{ours}, over {peer}", "{}, chunk {}".format(peer, "{}"), "{}, chunk {}".format(ours, "{}"))
+    pairs = [(f"{ours}, over {peer}", peer + ", chunk {}", ours + ", chunk {}")
              for peer in ("script", "vla-eval") for ours in ("evalkit", worker_name(1))]
     if cores > 1:
         pairs.append((f"{worker_name(cores)}, over script in {cores} processes", f"script, {cores} processes",
@@ -97,7 +110,8 @@ def ratios(found: Mapping[str, Any]) -> list[str]:
         cells = []
         for chunk in chunks:
             theirs, mine = variants.get(peer.format(chunk)), variants.get(ours.format(chunk))
-            cells.append(f"{ratio(theirs, mine):.1f}x ({ratio(theirs, mine, tasks):.1f}x)" if theirs and mine else "-")
+            cells.append(f"{ratio(theirs, mine, 'seconds'):.1f}x / {ratio(theirs, mine, 'cpu'):.1f}x / "
+                         f"{ratio_from_start(theirs, mine, tasks):.1f}x" if theirs and mine else "-")
         lines.append(row(title, cells))
     return lines
 

@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 
 def run(assets: Path, arguments: list[str]) -> None:
@@ -20,7 +21,10 @@ def run(assets: Path, arguments: list[str]) -> None:
     from evalkit.suite import EnvOptions
     from suites.libero.env import LiberoEnv
 
-    LiberoEnv.start_process(EnvOptions(views=("agentview", "wrist"), assets=assets))
+    options, begun = EnvOptions(views=("agentview", "wrist"), assets=assets), time.perf_counter()
+    LiberoEnv.describe(options)
+    probed = time.perf_counter() - begun  # evalkit's search for a renderer, which is not vla-eval's
+    LiberoEnv.start_process(options)
     from libero.libero.envs.env_wrapper import ControlEnv
     from vla_eval.cli.main import main as command_line
 
@@ -28,14 +32,21 @@ def run(assets: Path, arguments: list[str]) -> None:
 
     @functools.wraps(build)
     def timed(self, *given, **named) -> None:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         build(self, *given, **named)
-        print(json.dumps({"build": time.perf_counter() - start}), flush=True)
+        say({"build": time.perf_counter() - start, "busy before": busy, "busy after": time.process_time()})
 
     ControlEnv.__init__ = timed
-    print(json.dumps({"ready": True}), flush=True)
+    say({"ready": True, "probed": probed})
     sys.argv = ["vla-eval", *arguments]
-    command_line()
+    try:
+        command_line()
+    finally:
+        say({"busy at the end": time.process_time()})
+
+
+def say(what: dict[str, Any]) -> None:
+    print(json.dumps(what), flush=True)
 
 
 def serve(arguments: list[str]) -> None:
