@@ -48,7 +48,7 @@ def report(found: dict) -> str:
     lines = [f"LIBERO, {found['date']}, {found['machine']}, {found['cores']} cores, {found['described']['renderer']}, "
              f"mujoco {found['described']['mujoco']}, {found['assets']} assets", "",
              "One process, one GL thread, "
-             "each variant by itself, best of three rounds of 96 random actions (24 where cameras render every step). "
+             "each variant by itself, best of two rounds of 96 random actions (24 where cameras render every step). "
              "Overhead: what evalkit's rollout adds to upstream's own step and its renders, timed in the rollout:", "",
              "| | " + " | ".join(found["tasks"]) + " |", "|---|" + "---:|" * len(found["tasks"])]
     for name in names:

@@ -30,7 +30,7 @@ VIEWS = ("agentview", "wrist")
 CHUNKS = (8, 16)
 STEPS = 96  # divides by 8 and 16
 RENDERED_STEPS = 24  # of the bare loop with cameras, which takes ten times as long a step
-ROUNDS = 3
+ROUNDS = 2
 
 
 class Bare:
