@@ -123,10 +123,9 @@ def side_by_side(python: Path, what: str, assets: Path, chunk: int, tasks: Seque
 
 
 def compile_first(python: Path, assets: Path) -> None:
-    """Let numba compile robosuite's functions in a new environment, which keeps them: nobody's start-up pays it."""
-    if not any(python.parent.parent.rglob("control_utils.*.nbi")):
-        process(python, "benchmarks.peers_libero", "evalkit", str(assets), "16", "0", seen=lambda after, line: None,
-                patience=2 * PATIENCE)
+    """Play a task, unmeasured: in a new environment numba compiles at first use, and keeps what it compiled."""
+    process(python, "benchmarks.peers_libero", "evalkit", str(assets), "16", "0", seen=lambda after, line: None,
+            patience=2 * PATIENCE)
 
 
 # (b)
