@@ -92,7 +92,7 @@ def cpu_seconds(process: int) -> float:
 
 def parsed(line: str) -> Mapping[str, Any] | None:
     """The JSON object in `line`, if it is one."""
-    return json.loads(line) if line.startswith("{") and line.endswith("}") else None
+    return json.loads(line) if line.startswith('{"') and line.endswith("}") else None
 
 
 def libero_process(python: Path, what: str, assets: Path, chunk: int, tasks: Sequence[int], bar: tqdm) -> Row:
