@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import socket
@@ -226,11 +227,13 @@ def vla_eval_episodes(folder: Path) -> list[Row]:
 # (c)
 
 def evalkit_pool(python: Path, assets: Path, chunk: int, tasks: Sequence[int], workers: int, bar: tqdm) -> Row:
-    """Two episodes of each of `tasks` through WorkerPool and Ray, the second one with an environment that is there.
+    """A few episodes of each of `tasks` through WorkerPool and Ray.
 
-    The seconds of a second episode go from the first one's result to its own, so with all that Ray and the driver do.
+    The seconds of one after a worker's first of a task go from the result before to its own, so with all that Ray and
+    the driver do.
     """
-    episodes = [Episode(SUITE.name, task, index, SEED, HORIZON) for task in tasks for index in range(2)]
+    episodes = [Episode(SUITE.name, task, index, SEED, HORIZON) for task in tasks
+                for index in range(episodes_a_task(len(tasks), workers))]
     with tempfile.NamedTemporaryFile("r", prefix="evalkit-begun-") as begun:
         options = EnvOptions(tuple(SUITE.views), "reference", assets=assets)
         job = Job("benchmarks.peers_dummy:Dummy", {"length": chunk, "begun": begun.name}, options)
@@ -241,7 +244,8 @@ def evalkit_pool(python: Path, assets: Path, chunk: int, tasks: Sequence[int], w
                 if result.record.outcome == "error":
                     raise RuntimeError(result.record.traceback)
                 rows.append({"task": result.record.task, "index": result.record.index, "steps": result.record.steps,
-                             "phases": phase_seconds(result.record), "end": time.time()})
+                             "phases": phase_seconds(result.record), "final_sha": result.record.final_sha,
+                             "end": time.time()})
                 began.update({(int(task), int(index)): (float(at), int(worker))
                               for task, index, at, worker in map(str.split, begun)})
                 rows[-1]["begin"], rows[-1]["worker"] = began[result.record.task, result.record.index]
@@ -253,8 +257,14 @@ def evalkit_pool(python: Path, assets: Path, chunk: int, tasks: Sequence[int], w
             "episodes": timed(rows, ready, driver)}
 
 
+def episodes_a_task(tasks: int, workers: int) -> int:
+    """So many that every worker plays a task again whose environment it has: three a worker, two a task at least."""
+    return max(2, math.ceil(3 * workers / tasks))
+
+
 def timed(rows: list[Row], ready: float, driver: float) -> list[Row]:
-    """`rows` with `build`, `seconds` and, for second episodes, `cpu`: the worker's and the driver's part."""
+    """`rows` with `build` and `seconds`, and with `cpu` (the worker's and its part of the driver's) where no
+    environment was built."""
     for worker in {row["worker"] for row in rows}:
         before, held, busy = ready, None, 0.0
         for row in sorted((row for row in rows if row["worker"] == worker), key=lambda row: row["begin"]):
@@ -269,20 +279,21 @@ def timed(rows: list[Row], ready: float, driver: float) -> list[Row]:
 
 
 def check_equal(variants: Mapping[str, Row]) -> int:
-    """How many episodes ended where the script's of the same task did: evalkit's bit for bit, vla-eval's in the pose
-    of the gripper, which it records. Raises RuntimeError if one did not: then the figures are not of the same work."""
-    ends = {row["task"]: row for name, variant in variants.items() if name.startswith("script")
-            for row in variant["episodes"]}
+    """How many episodes ended where another's of the same task and init state did: script and evalkit bit for bit,
+    vla-eval in the gripper's pose, which it records. Raises RuntimeError if one did not: then the figures are not of
+    the same work."""
+    firsts: dict[tuple[int, int, str], tuple[str, Any]] = {}
     equal = 0
     for name, variant in variants.items():
-        for row in variant["episodes"] if not name.startswith("script") else ():
-            key = "bits" if "bits" in row else "pose"
-            if key not in row or row["task"] not in ends:
-                continue
-            if row[key] != ends[row["task"]][key]:
-                raise RuntimeError(f"{name}, task {row['task']}: the episode ended at {row[key]}, the script's at "
-                                   f"{ends[row['task']][key]}")
-            equal += 1
+        for row in variant["episodes"]:
+            for key in ("bits", "final_sha", "pose"):
+                if key not in row:
+                    continue
+                first, end = firsts.setdefault((row["task"], row["index"], key), (name, row[key]))
+                if row[key] != end:
+                    raise RuntimeError(f"{name}, task {row['task']}: the episode ended at {row[key]}, that of {first} "
+                                       f"at {end}")
+                equal += first != name
     return equal
 
 
@@ -301,7 +312,8 @@ def measure(python: Path, assets: Path, tasks: Sequence[int], few: Sequence[int]
         compile_first(interpreter, assets)
     peers = len(tasks) + len(few)
     total = (peers * (2 if vla_python else 1) + (cores > 1) * cores * len(few)
-             + 2 * len(CHUNKS) * (len(tasks) + sum(map(len, pools.values()))))
+             + len(CHUNKS) * (2 * len(tasks) + sum(len(those) * episodes_a_task(len(those), count)
+                                                   for count, those in pools.items())))
     with tqdm(total=total, unit="episode", dynamic_ncols=True) as bar:
         def run(name: str, measured: Callable[..., Row], *arguments: Any) -> None:
             bar.set_description(name)

@@ -90,8 +90,9 @@ def play_evalkit(task: int, length: int, assets: Path) -> list[dict[str, Any]]:
         start, busy = time.perf_counter(), time.process_time()
         record = run_episode(env, policy, Episode(SUITE.name, task, 0, SEED, HORIZON))
         total, busy = time.perf_counter() - start, time.process_time() - busy
-        rows.append({"task": task, "index": turn, "build": 0.0 if turn else built, "seconds": total, "cpu": busy,
-                     "steps": record.steps, "bits": bits(env.simulator), "phases": phase_seconds(record)})
+        rows.append({"task": task, "index": 0, "build": 0.0 if turn else built, "seconds": total, "cpu": busy,
+                     "steps": record.steps, "bits": bits(env.simulator),
+                     "final_sha": record.final_sha, "phases": phase_seconds(record)})
     env.close()
     return rows
 

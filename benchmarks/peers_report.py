@@ -18,8 +18,8 @@ def report(found: Mapping[str, Any]) -> str:
              f"{described['renderer']}, mujoco {described['mujoco']}, {found['assets']} assets; one GL thread a "
              "process", "",
              f"Everybody plays {found['suite']} with the same actions over {found['horizon']} steps, both cameras at "
-             f"256x256. {found['equal']} episodes were compared with the script's where they end and are equal: "
-             "evalkit's bit for bit, vla-eval's in the gripper's pose that it records.", "",
+             f"256x256. {found['equal']} times an episode's end was compared with another program's, and equal: "
+             "script and evalkit bit for bit, vla-eval in the gripper's pose that it records.", "",
              "script: sequential, in the style of the paper's release (a new environment a task, seeded once; reset, "
              "10 waits and every step rendered; pictures turned and resized; no video, policy in the same process). "
              "vla-eval: 0.8.0, without Docker, its own benchmark class, recording and server. evalkit: its rollout in "
@@ -53,7 +53,7 @@ def variant_row(name: str, variant: Row) -> str:
 
 def steady(variant: Row, tasks: Sequence[int] | None = None) -> list[Row]:
     """Its episodes (of `tasks`) with an environment that is there: upstream's reset makes all anew, so that a peer's
-    first is like any other; evalkit's second ones."""
+    first is like any other; evalkit's without a build."""
     episodes = variant["episodes"]
     warm = [episode for episode in episodes if episode["build"] == 0] or episodes
     return [episode for episode in warm if tasks is None or episode["task"] in tasks]

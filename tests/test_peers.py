@@ -50,11 +50,11 @@ def test_ratios_are_over_the_tasks_that_both_played():
 
 
 def test_figures_of_different_work_are_refused():
-    """An episode that ends elsewhere than the script's is no comparison."""
-    script = {"episodes": [episode(0, 1.0, 20.0, bits="a", pose=[0.5])]}
-    vla_eval = {"episodes": [episode(0, 1.0, 30.0, pose=[0.5])]}
-    ours = {"episodes": [episode(0, 0.0, 2.0, bits="a"), episode(4, 0.0, 2.0, bits="c")]}
+    """An episode that ends elsewhere than another program's is no comparison."""
+    script = {"episodes": [episode(0, 1.0, 20.0, index=0, bits="a", pose=[0.5])]}
+    vla_eval = {"episodes": [episode(0, 1.0, 30.0, index=0, pose=[0.5])]}
+    ours = {"episodes": [episode(0, 0.0, 2.0, index=0, bits="a"), episode(4, 0.0, 2.0, index=0, bits="c")]}
     assert check_equal({"script": script, "vla-eval": vla_eval, "evalkit": ours}) == 2
     ours["episodes"][0]["bits"] = "b"
-    with pytest.raises(RuntimeError, match="evalkit, task 0: the episode ended at b, the script's at a"):
+    with pytest.raises(RuntimeError, match="evalkit, task 0: the episode ended at b, that of script at a"):
         check_equal({"script": script, "evalkit": ours})
