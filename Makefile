@@ -15,7 +15,7 @@ SOAK_LIBERO   ?= 300
 export PIP_NO_INPUT := 1
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: help setup eval test lint test-setup test-fast fuzz test-libero test-gr1 test-native test-lerobot test-end-to-end faults bench bench-libero-profile bench-gr1 bench-scaling soak browser golden libero-tables clean
+.PHONY: help setup eval test lint test-setup test-fast fuzz test-libero test-gr1 test-native test-lerobot test-end-to-end faults bench bench-libero-profile bench-peers bench-gr1 bench-scaling soak browser golden libero-tables clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -95,6 +95,9 @@ bench: setup  ## Speed against the bare simulator loop; writes results/benchmark
 
 bench-libero-profile: setup  ## Where LIBERO's steps, resets and episodes spend their time; writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.libero_profile
+
+bench-peers: setup  ## LIBERO beside a plain script and vla-eval, 8 minutes (PEERS="--tasks 10 --few 10": 20); writes results/benchmarks/
+	$(VENV)/bin/python -m benchmarks.peers $(PEERS)
 
 bench-gr1: setup  ## Costs of RoboCasa-GR1's resets, steps, pictures and episodes; writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.robocasa_gr1

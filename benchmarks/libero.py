@@ -48,7 +48,8 @@ def report(found: dict) -> str:
     lines = [f"LIBERO, {found['date']}, {found['machine']}, {found['cores']} cores, {found['described']['renderer']}, "
              f"mujoco {found['described']['mujoco']}, {found['assets']} assets", "",
              "One process, one GL thread, "
-             "best of four interleaved rounds of 96 random actions (24 where cameras render every step):", "",
+             "each variant by itself, best of two rounds of 96 random actions (24 where cameras render every step). "
+             "Overhead: what evalkit's rollout adds to upstream's own step and its renders, timed in the rollout:", "",
              "| | " + " | ".join(found["tasks"]) + " |", "|---|" + "---:|" * len(found["tasks"])]
     for name in names:
         cells = [f"{100 * task[name]:+.1f} %" if "overhead" in name else f"{1000 * task[name]:.1f} ms"

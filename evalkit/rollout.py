@@ -38,7 +38,8 @@ def run_episode(env: Env, policy: Policy, episode: Episode, observers: Sequence[
         tally.policy_calls += 1
         for action, last in executed(chunk, policy, episode.max_steps - tally.steps):
             step = tally.steps + 1
-            look = (last and bool(policy.spec.views)) or any(observer.wants_frame(step) for observer in observers)
+            shown = last and step < episode.max_steps and bool(policy.spec.views)  # after the last step nobody is asked
+            look = shown or any(observer.wants_frame(step) for observer in observers)
             with clock.phase("physics"):
                 success = env.step(action, look)
             tally.count(success, chunk_end=last)
