@@ -51,10 +51,10 @@ class Controller:
         joints = [model.joint(name) for group in _TORQUE for name in STATE_JOINTS[group]]
         self._qpos = np.array([joint.qposadr[0] for joint in joints])
         self._dofs = np.array([joint.dofadr[0] for joint in joints])
-        self._motors = np.array([_actuator_of(model, joint.id) for joint in joints])
+        self._motors = np.array([actuator_of(model, joint.id) for joint in joints])
         self._blocks = _mass_blocks(model, self._dofs)
         servos = [f"{prefix}_{name}_joint" for prefix in _HANDS.values() for name in _SERVOS]
-        self._servos = np.array([_actuator_of(model, model.joint(name).id) for name in servos])
+        self.servos = np.array([actuator_of(model, model.joint(name).id) for name in servos])
         parts = _slices()
         order = np.arange(sum(GROUPS.values()))
         self._targets = np.concatenate([order[parts[group]] for group in _TORQUE])
@@ -67,12 +67,12 @@ class Controller:
     def set_goal(self, action: np.ndarray) -> None:
         """Targets (29,) in the suite's order, radians; they hold until the next call."""
         self._goal = np.asarray(action, dtype=np.float64)[self._targets]
-        self._data.ctrl[self._servos] = action[self._fingers]
+        self._data.ctrl[self.servos] = action[self._fingers]
 
     def hold(self) -> None:
         """Make the arms' and the waist's present joint positions the goal, and open the hands."""
         self._goal = self._data.qpos[self._qpos]
-        self._data.ctrl[self._servos] = 0.0
+        self._data.ctrl[self.servos] = 0.0
 
     def advance(self, substeps: int = SUBSTEPS) -> None:
         """Simulate `substeps` times 0.002 s towards the goal.
@@ -99,7 +99,7 @@ def disabled(model: mujoco.MjModel, part: mujoco.mjtDisableBit) -> Iterator[None
         model.opt.disableflags = before
 
 
-def _actuator_of(model: mujoco.MjModel, joint: int) -> int:
+def actuator_of(model: mujoco.MjModel, joint: int) -> int:
     """Index of the one actuator that drives a joint."""
     drives = (model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT) & (model.actuator_trnid[:, 0] == joint)
     found = np.flatnonzero(drives)

@@ -50,7 +50,7 @@ class BuiltinSimulation(Simulation):
         self._controller = Controller(self.model, self.data)
         self._contacts = Contacts(self.model)
         self._robot = self.model.body(BASE).id
-        self._pictures = Pictures(self.model, _visual_only()) if draws else None
+        self._pictures = Pictures(self.model, visual_only()) if draws else None
 
     def reset(self, seed: int) -> None:
         """A new scene. Raises placement.PlacementError where none is found in CASTS x LAYOUTS draws."""
@@ -182,7 +182,8 @@ def _require(fine: np.ndarray, items: tuple[Item, ...], otherwise: str) -> None:
         raise NoRoom(f"{items[int(np.argmin(fine))].name} {otherwise}")
 
 
-def _visual_only() -> mujoco.MjvOption:
+def visual_only() -> mujoco.MjvOption:
+    """Show what is to be seen (geom group 1), not what collides; no sites."""
     option = mujoco.MjvOption()
     option.geomgroup[:] = 0
     option.geomgroup[1] = 1
