@@ -47,7 +47,8 @@ def report(found: dict) -> str:
     lines = [f"RoboCasa-GR1, {found['date']}, {found['machine']}, {found['cores']} cores, "
              f"{found['described']['renderer']}, mujoco {found['described']['mujoco']}; one process, one GL thread"]
     for scenes, tasks in found["costs"].items():
-        loop = "upstream's own gym environment, on stand-in assets" if scenes == "upstream" else "evalkit's own"
+        loop = ("upstream's own gym environment, on stand-in assets" if scenes == "upstream" else
+                "robosuite's controllers and the public wrapper's frame and views, on evalkit's scenes")
         lines += ["", f"{scenes} scenes; the loop that draws every step is {loop}; both execute the same 108 actions "
                       "in turns of 36 from the same scene:", "", *header(tasks)]
         for name in next(iter(tasks.values())):

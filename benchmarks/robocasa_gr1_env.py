@@ -45,34 +45,48 @@ def episode(task: int, index: int = 1, steps: int = SUITE.max_steps) -> Episode:
 
 
 class Wrapper:
-    """A loop that draws every step: upstream's own gym environment, used as its clients do; on built-in scenes, which
-    have none, evalkit's environment asked for a picture at every step."""
+    """Upstream's own gym environment, used as its clients do. draws: a picture at every step."""
 
     def __init__(self, env: RoboCasaGR1Env, task: int, draws: bool = True):
-        self._own, self._task, self.gym = env, task, None
-        if env.options.scenes == "upstream":
-            from suites.robocasa_gr1.upstream import make_gym
+        from suites.robocasa_gr1.upstream import make_gym
 
-            self.gym = make_gym(ROWS[task], draws)
+        self.gym = make_gym(ROWS[task], draws)
 
     def reset(self) -> None:
         """The scene of episode(task)."""
-        if self.gym is None:
-            self._own.reset(episode(self._task))
-            return
         self.gym.env.rng = np.random.default_rng(8)
         self.gym.reset(seed=8)
 
     def step(self, action: np.ndarray) -> None:
-        if self.gym is None:
-            self._own.step(action, True)
-        else:
-            self.gym.step({f"action.{group}": part for group, part in SUITE.action.split(action).items()})
+        self.gym.step({f"action.{group}": part for group, part in SUITE.action.split(action).items()})
+
+
+class BuiltinWrapper:
+    """The same for built-in scenes, which have no such wrapper: evalkit's reset, robosuite's controllers in Python and
+    the predicate, the whole frame and the wrapper's two views at every step; no observables."""
+
+    def __init__(self, env: RoboCasaGR1Env, task: int):
+        from benchmarks.robocasa_gr1_plain import WholeFrames
+
+        self._env, self._task, self._frames = env, task, WholeFrames(env.simulator.model)
+
+    def reset(self) -> None:
+        from benchmarks.robocasa_gr1_plain import Plain
+
+        self._env.reset(episode(self._task))
+        simulator = self._env.simulator
+        self._plain = Plain(simulator.model, simulator.data, simulator.controller)
+        self._frames.draw(self._plain.data)
+
+    def step(self, action: np.ndarray) -> None:
+        self._plain.step(action)
+        self._env.simulator.holds(self._plain.data)
+        self._frames.draw(self._plain.data)
 
 
 def costs(env: RoboCasaGR1Env, task: int) -> dict[str, float]:
     """Seconds; medians over resets and steps. Actions hold the pose with a random part of up to 0.2 rad."""
-    wrapper = Wrapper(env, task)
+    wrapper = (Wrapper if env.options.scenes == "upstream" else BuiltinWrapper)(env, task)
     resets, first_looks, wrapper_resets = [], [], []
     for _ in range(RESETS):
         wrapper_resets.append(seconds(wrapper.reset))
@@ -102,20 +116,14 @@ def costs(env: RoboCasaGR1Env, task: int) -> dict[str, float]:
             "episode of 720 steps by evalkit, measured whole": whole}
 
 
-def side_by_side(env: RoboCasaGR1Env, wrapper: Wrapper, script: list[np.ndarray]) -> tuple[float, float]:
+def side_by_side(env: RoboCasaGR1Env, wrapper: Any, script: list[np.ndarray]) -> tuple[float, float]:
     """Mean seconds of a step of a loop that draws every step, and of evalkit with a picture every 12th, in turns."""
-    shared = wrapper.gym is None  # one simulator: each turn starts from the same reset
     theirs = ours = 0.0
-    if not shared:
-        wrapper.reset()
+    wrapper.reset()
     env.reset(episode(env.task.index))
     for start in range(0, len(script), STRETCH):
         stretch = script[start:start + STRETCH]
-        if shared:
-            wrapper.reset()
         theirs += sum(seconds(wrapper.step, action) for action in stretch)
-        if shared:
-            env.reset(episode(env.task.index))
         ours += sum(seconds(env.step, action, step % EXECUTED == 0) for step, action in enumerate(stretch, start=1))
     return theirs / len(script), ours / len(script)
 

@@ -44,7 +44,7 @@ class Pictures:
         """What `views.ego_view` needs of the ego camera's frame: RGB (460, 1020, 3) uint8, upright."""
         camera, groups = self._model.camera("egoview").id, self._model.geom_group
         before = groups.copy()
-        groups[unseen(self._model, data, camera)] = _HIDDEN
+        groups[unseen(self._model, data, camera, self._option.geomgroup)] = _HIDDEN
         try:
             return self._draw(data, fixed(camera), mujoco.MjrRect(0, 0, *EGO_FRAME[::-1]), self._ego)
         finally:
@@ -76,10 +76,11 @@ def fixed(camera: int) -> mujoco.MjvCamera:
     return view
 
 
-def unseen(model: mujoco.MjModel, data: mujoco.MjData, camera: int) -> np.ndarray:
-    """Which geoms (ngeom,) neither show in the kept part of the ego frame nor in a mirror that may show there.
+def unseen(model: mujoco.MjModel, data: mujoco.MjData, camera: int, shown: np.ndarray) -> np.ndarray:
+    """Which geoms (ngeom,) show in the kept part of the ego frame neither themselves nor in the scene's mirror.
 
-    A geom is inside its bounding sphere; it is unseen where the sphere lies beyond one side of the pyramid of view.
+    shown: which geom groups are. A geom is inside its bounding sphere; it is unseen where that lies beyond one side of
+    the pyramid of view.
     """
     height, width = EGO_FRAME
     slope = 2 * np.tan(np.radians(model.cam_fovy[camera]) / 2) / height  # per pixel, at a depth of 1
@@ -93,10 +94,13 @@ def unseen(model: mujoco.MjModel, data: mujoco.MjData, camera: int) -> np.ndarra
         return ((centres - data.cam_xpos[camera]) @ sides.T > model.geom_rbound[:, None] + 1e-6).any(axis=1)
 
     found = beyond(data.geom_xpos) & (model.geom_rbound > 0)
-    for mirror in np.flatnonzero(_mirrors(model) & ~found):
+    mirror = mirror_of(model, shown)
+    if mirror is not None:
+        found[mirror] = False  # or the next one would reflect in its place
         normal = data.geom_xmat[mirror].reshape(3, 3)[:, 2]
         face = data.geom_xpos[mirror] + model.geom_size[mirror, 2] * normal * (model.geom_type[mirror] == _BOX)
-        found &= beyond(data.geom_xpos - 2 * ((data.geom_xpos - face) @ normal)[:, None] * normal)
+        if (data.cam_xpos[camera] - face) @ normal > -1e-6:
+            found &= beyond(data.geom_xpos - 2 * ((data.geom_xpos - face) @ normal)[:, None] * normal)
     if model.light_castshadow.any():
         found[:] = False  # what is out of view may throw a shadow into it
     return found
@@ -105,10 +109,16 @@ def unseen(model: mujoco.MjModel, data: mujoco.MjData, camera: int) -> np.ndarra
 _BOX = mujoco.mjtGeom.mjGEOM_BOX.value
 
 
-def _mirrors(model: mujoco.MjModel) -> np.ndarray:
-    """Which geoms reflect others: boxes (with their upper side) and planes of a reflecting material."""
+def mirror_of(model: mujoco.MjModel, shown: np.ndarray) -> int | None:
+    """The geom that reflects others. MuJoCo makes it the first opaque plane or box (with its upper side) that is shown
+    and whose material reflects, and lets no other reflect."""
+    matter = model.geom_matid
+    own_colour = (model.geom_rgba != np.float32((0.5, 0.5, 0.5, 1.0))).any(axis=1) | (matter < 0)
+    alpha = np.where(own_colour, model.geom_rgba[:, 3], model.mat_rgba[matter, 3] if model.nmat else 1.0)
     flat = np.isin(model.geom_type, (_BOX, mujoco.mjtGeom.mjGEOM_PLANE.value))
-    return flat & (model.geom_matid >= 0) & (model.mat_reflectance[model.geom_matid] > 0)
+    reflects = (matter >= 0) & (model.mat_reflectance[matter] > 0) if model.nmat else np.zeros(model.ngeom, bool)
+    found = np.flatnonzero(flat & reflects & (alpha > 0.995) & shown[model.geom_group].astype(bool))
+    return int(found[0]) if len(found) else None
 
 
 @cache

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from suites.robocasa_gr1.builtin.simulation import BuiltinSimulation, visual_only
-from suites.robocasa_gr1.pictures import Pictures, unseen
+from suites.robocasa_gr1.pictures import Pictures, mirror_of, unseen
 from suites.robocasa_gr1.suite import EGO_FRAME, ROWS
 from suites.robocasa_gr1.views import COLUMNS_KEPT, ROWS_KEPT
 
@@ -22,8 +22,8 @@ MIRRORS = """
   <worldbody>
     <light pos="0 0 4" castshadow="false"/>
     <body mocap="true" name="head"><camera name="egoview" fovy="77"/></body>
-    <geom type="box" size="2 2 0.1" group="1" material="mirror"/>
-    <geom type="plane" pos="0 3 1" euler="90 0 0" size="2 1 0.1" group="1" material="mirror"/>
+    <geom type="{kind}" pos="0 0 -0.1" size="1 1 0.1" group="1" material="mirror"/>
+    <geom type="box" pos="0 3 1" euler="90 0 0" size="2 1 0.1" group="1" material="mirror"/>
     {balls}
   </worldbody>
 </mujoco>
@@ -38,19 +38,23 @@ def whole_frame(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
         return renderer.render()
 
 
-def test_mirrors_and_what_is_out_of_view():
+@pytest.mark.parametrize("kind", ["box", "plane"])
+def test_mirrors_and_what_is_out_of_view(kind):
+    """Two mirrors, of which MuJoCo takes the first, wherever the camera looks."""
     rng = np.random.default_rng(3)
-    balls = [f'<geom size="{rng.uniform(0.05, 0.4)}" pos="{x} {y} {z}" group="1" {kind}/>'
-             for (x, y, z), kind in zip(rng.uniform((-3, -3, 0), (3, 3, 3), (40, 3)), ['material="glass"'] + 39 * [""])]
-    model = mujoco.MjModel.from_xml_string(MIRRORS.format(balls="".join(balls)))
+    balls = [f'<geom size="{rng.uniform(0.05, 0.4)}" pos="{x} {y} {z}" group="1" {matter}/>'
+             for (x, y, z), matter in zip(rng.uniform((-3, -3, 0), (3, 3, 3), (40, 3)),
+                                          ['material="glass"', *39 * [""]], strict=True)]
+    model = mujoco.MjModel.from_xml_string(MIRRORS.format(kind=kind, balls="".join(balls)))
     data, left_out = mujoco.MjData(model), []
-    for _ in range(6):
+    assert mirror_of(model, visual_only().geomgroup) == 0
+    for _ in range(8):
         data.mocap_pos[0], data.mocap_quat[0] = rng.uniform((-1, -2, 0.5), (1, 1, 2)), rng.normal(size=4)
         mujoco.mj_forward(model, data)
         whole = whole_frame(model, data)
         pictures = Pictures(model, visual_only())
         assert np.array_equal(pictures.ego(data), whole[ROWS_KEPT, COLUMNS_KEPT])
-        left_out.append(int(unseen(model, data, 0).sum()))
+        left_out.append(int(unseen(model, data, 0, visual_only().geomgroup).sum()))
         pictures.close()
     assert max(left_out) > 10 and set(model.geom_group) == {1}
 
@@ -59,7 +63,8 @@ def test_a_scene_with_the_robot():
     simulation = BuiltinSimulation(ROWS[18], draws=True)
     simulation.reset(1)
     ours = simulation.render("ego_view")
-    assert unseen(simulation.model, simulation.data, simulation.model.camera("egoview").id).sum() > 20
+    camera, shown = simulation.model.camera("egoview").id, visual_only().geomgroup
+    assert unseen(simulation.model, simulation.data, camera, shown).sum() > 20
     assert np.array_equal(ours, whole_frame(simulation.model, simulation.data)[ROWS_KEPT, COLUMNS_KEPT])
     assert ours.std() > 10
     simulation.close()

@@ -58,7 +58,7 @@ class Controller:
         parts = _slices()
         order = np.arange(sum(GROUPS.values()))
         self._targets = np.concatenate([order[parts[group]] for group in _TORQUE])
-        self._fingers = np.concatenate([order[parts[group]][list(_COPIES)] for group in _HANDS])
+        self.fingers = np.concatenate([order[parts[group]][list(_COPIES)] for group in _HANDS])
         self._goal = np.zeros(len(joints))
         self._stages = stage("mj_step1"), stage("mj_step2")
         self._simulation = model._address, data._address
@@ -67,7 +67,7 @@ class Controller:
     def set_goal(self, action: np.ndarray) -> None:
         """Targets (29,) in the suite's order, radians; they hold until the next call."""
         self._goal = np.asarray(action, dtype=np.float64)[self._targets]
-        self._data.ctrl[self.servos] = action[self._fingers]
+        self._data.ctrl[self.servos] = action[self.fingers]
 
     def hold(self) -> None:
         """Make the arms' and the waist's present joint positions the goal, and open the hands."""

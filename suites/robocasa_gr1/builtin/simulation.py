@@ -47,7 +47,7 @@ class BuiltinSimulation(Simulation):
         self._task = TaskModel(row)
         self.model = self._task.model
         self.data = mujoco.MjData(self.model)
-        self._controller = Controller(self.model, self.data)
+        self.controller = Controller(self.model, self.data)
         self._contacts = Contacts(self.model)
         self._robot = self.model.body(BASE).id
         self._pictures = Pictures(self.model, visual_only()) if draws else None
@@ -90,7 +90,7 @@ class BuiltinSimulation(Simulation):
             data.joint(task.fixture.joint).qpos = layout.door * task.fixture.open_at
         mujoco.mj_forward(model, data)
         self.scene = self._make_scene(cast, layout)
-        self._success = self._make_predicate()
+        self.holds = self._make_predicate()
 
     def _make_scene(self, cast: Cast, layout: Layout) -> Scene:
         items = {}
@@ -117,8 +117,8 @@ class BuiltinSimulation(Simulation):
         touched = np.isin(bodies, self._contacts.pairs(self.data))
         start = self.data.xpos[bodies, :2]
         _require(~touched, items, "touches something before it settles")
-        self._controller.hold()
-        self._controller.advance(SETTLING * SUBSTEPS)
+        self.controller.hold()
+        self.controller.advance(SETTLING * SUBSTEPS)
         mujoco.mj_forward(self.model, self.data)
         slid = np.linalg.norm(self.data.xpos[bodies, :2] - start, axis=1)
         _require(slid < SLIDE, items, "slides while it settles")
@@ -144,15 +144,15 @@ class BuiltinSimulation(Simulation):
 
     def step(self, action: np.ndarray) -> bool:
         """See Simulation.step. Raises FloatingPointError where the physics diverges, for example under huge targets."""
-        self._controller.set_goal(action)
-        self._controller.advance()
+        self.controller.set_goal(action)
+        self.controller.advance()
         if any(self.data.warning[kind].number for kind in _DIVERGED):
             raise FloatingPointError(f"{self._row.name}: the physics diverged at t = {self.data.time:.2f} s under the "
                                      f"targets {np.round(action, 3).tolist()}; check the policy's actions")
         return self.success()
 
     def success(self) -> bool:
-        return self._success(self.data)
+        return self.holds(self.data)
 
     def door(self) -> float:
         return door_state(self.data, self.scene)
