@@ -9,7 +9,7 @@ import os
 import platform
 import time
 
-from benchmarks.measured import in_interpreter, write
+from benchmarks.measured import header, in_interpreter, row, write
 from evalkit.assets import resolve_assets
 from evalkit.environments import ensure_environment, find_environment
 from evalkit.registry import load_suite
@@ -46,14 +46,6 @@ def report(found: dict) -> str:
                 totals = [sum(task[key][loop].values()) for task in tasks.values()]
                 lines.append(row(f"{loop}: total", [f"{value:.{unit}f}" for value in totals]))
     return "\n".join([*lines, ""])
-
-
-def header(tasks: dict) -> list[str]:
-    return [row("", list(tasks)), "|---|" + "---:|" * len(tasks)]
-
-
-def row(name: str, cells: list[str]) -> str:
-    return f"| {name} | " + " | ".join(cells) + " |"
 
 
 def main() -> None:

@@ -11,17 +11,14 @@ import json
 import statistics
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from tqdm import tqdm
 
 from baselines.random import Random
+from benchmarks.parts import Parts, least, seconds
 from evalkit.episode import Episode
 from evalkit.registry import load_suite
 from evalkit.rollout import run_episode
@@ -40,39 +37,6 @@ STEPS, ROUNDS, RENDERED_STEPS = 60, 4, 8
 
 #: The episode: a policy that looks once in `CHUNK` steps, and success is not waited for.
 EPISODE_STEPS, CHUNK = 96, 8
-
-
-class Parts:
-    """Time spent in chosen functions, each without what it calls of the others."""
-
-    def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
-        self._inner = [0.0]
-
-    def timed(self, function: Callable, part: str) -> Callable:
-        def call(*arguments: Any, **options: Any) -> Any:
-            self._inner.append(0.0)
-            start = time.perf_counter()
-            try:
-                return function(*arguments, **options)
-            finally:
-                taken = time.perf_counter() - start
-                self.seconds[part] += taken - self._inner.pop()
-                self._inner[-1] += taken
-
-        return call
-
-    def of(self, run: Callable[[], Any], functions: list[tuple[Any, str, str]], times: int) -> dict[str, float]:
-        """Seconds in each part of one of `times` calls of `run`; functions are (owner, name, part)."""
-        with ExitStack() as stack:
-            for owner, name, part in functions:
-                stack.enter_context(mock.patch.object(owner, name, self.timed(getattr(owner, name), part)))
-            start = time.perf_counter()
-            for _ in range(times):
-                run()
-            total = time.perf_counter() - start
-        rest = total - sum(self.seconds.values())
-        return {part: seconds / times for part, seconds in [*self.seconds.items(), ("all else", rest)]}
 
 
 def step_costs(env: LiberoEnv, script: Any, episode: Episode) -> dict[str, float]:
@@ -115,11 +79,6 @@ def step_costs(env: LiberoEnv, script: Any, episode: Episode) -> dict[str, float
     steps = list(zip(*(one_round() for _ in range(ROUNDS))))
     return {name: 1000 * statistics.fmean(min(row[name] for row in rounds) for rounds in steps)
             for name in steps[0][0]}
-
-
-def least(runs: list[dict[str, float]]) -> dict[str, float]:
-    """Each part's least disturbed time, in ms."""
-    return {part: 1000 * min(run.get(part, 0.0) for run in runs) for part in runs[0]}
 
 
 def begin(script: Any, episode: Episode, env: LiberoEnv) -> None:
@@ -209,12 +168,6 @@ def episode_costs(suite: str, task: int, assets: Path) -> dict[str, dict[str, fl
                          "total": reset + (WAIT_STEPS + EPISODE_STEPS) * step},
             "evalkit": {"reset with wait steps": record.seconds_reset, "steps": physics,
                         "pictures, of both": record.seconds_render, "policy": record.seconds_policy, "total": total}}
-
-
-def seconds(function: Callable, *arguments: Any) -> float:
-    start = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - start
 
 
 def measure(suite: str, task: int, assets: Path) -> dict[str, Any]:

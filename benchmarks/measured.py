@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +26,14 @@ def write(name: str, found: Mapping[str, Any], report: str) -> None:
     path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
     path.with_suffix(".md").write_text(report)
     print(report)
+
+
+def header(columns: Iterable[str]) -> list[str]:
+    """The first two lines of a markdown table whose first column has no name."""
+    columns = list(columns)
+    return [row("", columns), "|---|" + "---:|" * len(columns)]
+
+
+def row(name: str, cells: Iterable[str]) -> str:
+    """A line of a markdown table."""
+    return f"| {name} | " + " | ".join(cells) + " |"

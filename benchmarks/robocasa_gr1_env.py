@@ -1,7 +1,8 @@
 """Measurements inside RoboCasa-GR1's interpreter: one task on one kind of scenes in one process.
 
     python -m benchmarks.robocasa_gr1_env costs SCENES FOLDER TASK    seconds of reset, step, picture, episode
-    python -m benchmarks.robocasa_gr1_env memory SCENES FOLDER TASK   MiB over 100 resets
+    python -m benchmarks.robocasa_gr1_env parts SCENES FOLDER TASK    where a step and a reset spend their time
+    python -m benchmarks.robocasa_gr1_env memory SCENES FOLDER TASK   MiB over 60 resets
 
 Prints one JSON object last.
 """
@@ -13,61 +14,122 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from baselines.random import Random
+from benchmarks.parts import Parts, least, seconds
 from evalkit.episode import Episode
 from evalkit.registry import load_suite
 from evalkit.rollout import run_episode
 from evalkit.suite import EnvOptions
 from suites.robocasa_gr1.env import RoboCasaGR1Env
+from suites.robocasa_gr1.suite import ROWS
 
 SUITE = load_suite("robocasa_gr1")
 VIEWS = ("ego_view",)
-RESETS, STEPS, LOOKS, MEMORY_RESETS = 8, 96, 12, 100
 
 #: Actions executed for one query, as the DiT4DiT script does.
 EXECUTED = 12
 
+#: The side-by-side episode: both loops take turns of `STRETCH` steps each, with the same actions from the same scene.
+STRETCH, STRETCHES = 36, 3
 
-def episode(task: int, index: int, steps: int = SUITE.max_steps) -> Episode:
+RESETS, STEPS, ROUNDS, MEMORY_RESETS = 3, 48, 3, 60
+
+
+def episode(task: int, index: int = 1, steps: int = SUITE.max_steps) -> Episode:
     return Episode(SUITE.name, task, index, 7, steps)
 
 
-def costs(env: RoboCasaGR1Env, task: int, make_seconds: float) -> dict[str, float]:
-    """Medians over resets and steps; actions hold the pose with a random part of up to 0.2 rad."""
-    policy = Random(SUITE, chunk=EXECUTED)
-    resets, first_look = [], []
-    for index in range(RESETS):
-        start, rendered = time.perf_counter(), env.render_seconds
-        env.reset(episode(task, index))
-        first_look.append(env.render_seconds - rendered)
-        resets.append(time.perf_counter() - start - first_look[-1])
-    steps = [seconds(env.step, action, False) for action in actions(env, policy, STEPS)]
-    looks = [seconds(env.step, action, True) for action in actions(env, policy, LOOKS)]
-    bare = [seconds(bare_steps, env) for _ in range(STEPS)]
-    step, look = statistics.median(steps), statistics.median(looks)
-    return {"make": make_seconds, "first reset": resets[0], "reset": statistics.median(resets[1:]),
-            "step": step, "of which 25 x mj_step": statistics.median(bare), "step with a picture": look,
-            "picture": look - step, "first picture after a reset": statistics.median(first_look),
-            **whole_episode(env, task)}
+class Wrapper:
+    """Upstream's own gym environment, used as its clients do. draws: a picture at every step."""
+
+    def __init__(self, env: RoboCasaGR1Env, task: int, draws: bool = True):
+        from suites.robocasa_gr1.upstream import make_gym
+
+        self.gym = make_gym(ROWS[task], draws)
+
+    def reset(self) -> None:
+        """The scene of episode(task)."""
+        self.gym.env.rng = np.random.default_rng(8)
+        self.gym.reset(seed=8)
+
+    def step(self, action: np.ndarray) -> None:
+        self.gym.step({f"action.{group}": part for group, part in SUITE.action.split(action).items()})
 
 
-def whole_episode(env: RoboCasaGR1Env, task: int) -> dict[str, float]:
-    """A full episode of 720 steps that is looked at every 12 steps; the same with a picture at every step, reckoned."""
+class BuiltinWrapper:
+    """The same for built-in scenes, which have no such wrapper: evalkit's reset, robosuite's controllers in Python and
+    the predicate, the whole frame and the wrapper's two views at every step; no observables."""
+
+    def __init__(self, env: RoboCasaGR1Env, task: int):
+        from benchmarks.robocasa_gr1_plain import WholeFrames
+
+        self._env, self._task, self._frames = env, task, WholeFrames(env.simulator.model)
+
+    def reset(self) -> None:
+        from benchmarks.robocasa_gr1_plain import Plain
+
+        self._env.reset(episode(self._task))
+        simulator = self._env.simulator
+        self._plain = Plain(simulator.model, simulator.data, simulator.controller)
+        self._frames.draw(self._plain.data)
+
+    def step(self, action: np.ndarray) -> None:
+        self._plain.step(action)
+        self._env.simulator.holds(self._plain.data)
+        self._frames.draw(self._plain.data)
+
+
+def costs(env: RoboCasaGR1Env, task: int) -> dict[str, float]:
+    """Seconds; medians over resets and steps. Actions hold the pose with a random part of up to 0.2 rad."""
+    wrapper = (Wrapper if env.options.scenes == "upstream" else BuiltinWrapper)(env, task)
+    resets, first_looks, wrapper_resets = [], [], []
+    for _ in range(RESETS):
+        wrapper_resets.append(seconds(wrapper.reset))
+        rendered = env.render_seconds
+        taken = seconds(env.reset, episode(task))
+        first_looks.append(env.render_seconds - rendered)
+        resets.append(taken - first_looks[-1])
+    script = actions(env, STRETCH * STRETCHES)
+    theirs, ours = side_by_side(env, wrapper, script)
+    steps = [seconds(env.step, action, False) for action in script]
+    pictures = [seconds(env.step, action, True) for action in script[:EXECUTED]]
+    bare = [seconds(bare_steps, env) for _ in script]
     start = time.perf_counter()
-    record = run_episode(env, Random(SUITE, chunk=EXECUTED, views=1), episode(task, 1), full_horizon=True)
-    total = time.perf_counter() - start
-    pictures = 1 + SUITE.max_steps // EXECUTED
-    every = total + record.seconds_render * (SUITE.max_steps + 1) / pictures - record.seconds_render
-    return {"episode, 12 executed steps": total, "episode with a picture at every step (reckoned)": every,
-            "ratio": every / total}
+    run_episode(env, Random(SUITE, chunk=EXECUTED, views=1), episode(task), full_horizon=True)
+    whole = time.perf_counter() - start
+    reset, wrapper_reset = statistics.median(resets), statistics.median(wrapper_resets)
+    horizon, first = SUITE.max_steps, statistics.median(first_looks)
+    theirs_whole, ours_whole = wrapper_reset + horizon * theirs, reset + first + horizon * ours
+    return {"drawing every step: reset": wrapper_reset, "drawing every step: step": theirs,
+            "evalkit: reset": reset, "evalkit: first picture after a reset": first,
+            "evalkit: step": statistics.median(steps), "of which 25 x mj_step": statistics.median(bare),
+            "evalkit: picture": statistics.median(pictures) - statistics.median(steps),
+            "evalkit: step, a picture every 12th": ours, "steps: times faster": theirs / ours,
+            "episode of 720 steps drawing every step: reset + 720 steps": theirs_whole,
+            "episode of 720 steps by evalkit: the same sum": ours_whole,
+            "episode of 720 steps: times faster": theirs_whole / ours_whole,
+            "episode of 720 steps by evalkit, measured whole": whole}
 
 
-def actions(env: RoboCasaGR1Env, policy: Random, count: int) -> list[np.ndarray]:
-    observation = env.observe()
+def side_by_side(env: RoboCasaGR1Env, wrapper: Any, script: list[np.ndarray]) -> tuple[float, float]:
+    """Mean seconds of a step of a loop that draws every step, and of evalkit with a picture every 12th, in turns."""
+    theirs = ours = 0.0
+    wrapper.reset()
+    env.reset(episode(env.task.index))
+    for start in range(0, len(script), STRETCH):
+        stretch = script[start:start + STRETCH]
+        theirs += sum(seconds(wrapper.step, action) for action in stretch)
+        ours += sum(seconds(env.step, action, step % EXECUTED == 0) for step, action in enumerate(stretch, start=1))
+    return theirs / len(script), ours / len(script)
+
+
+def actions(env: RoboCasaGR1Env, count: int) -> list[np.ndarray]:
+    policy, observation = Random(SUITE, chunk=EXECUTED), env.observe()
     return [action for _ in range(0, count, EXECUTED) for action in policy.act([observation])[0]][:count]
 
 
@@ -79,10 +141,81 @@ def bare_steps(env: RoboCasaGR1Env) -> None:
         mujoco.mj_step(env.simulator.model, env.simulator.data)
 
 
-def seconds(function, *arguments) -> float:
-    start = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - start
+def parts(env: RoboCasaGR1Env, task: int) -> dict[str, dict[str, dict[str, float]]]:
+    """ms of a step without pictures and of a reset with its first picture, part by part."""
+    found: dict[str, dict[str, Any]] = {"step": {}, "reset": {}}
+    env.reset(episode(task))
+    script = actions(env, STEPS)
+    ours = {"step": own_step_parts(env), "reset": own_reset_parts(env)}
+    if env.options.scenes == "upstream":
+        for what, draws in (("step", False), ("reset", True)):
+            wrapper = Wrapper(env, task, draws)
+            wrapper.reset()
+            functions = upstream_parts(wrapper.gym)
+            found[what]["upstream"] = measured(what, wrapper.step, wrapper.reset, functions, script)
+            wrapper.gym.close()
+    for what in found:
+        found[what]["evalkit"] = measured(what, lambda action: env.step(action, False),
+                                          lambda: env.reset(episode(task)), ours[what], script)
+    return found
+
+
+def measured(what: str, step: Any, reset: Any, functions: list, script: list[np.ndarray]) -> dict[str, float]:
+    """Each part's least disturbed time of `ROUNDS` rounds."""
+    runs = []
+    for _ in range(ROUNDS):
+        if what == "reset":
+            runs.append(Parts().of(reset, functions, 1))
+            continue
+        turns = iter(script)
+        reset()
+        runs.append(Parts().of(lambda turns=turns: step(next(turns)), functions, len(script)))
+    return least(runs)
+
+
+def upstream_parts(gym: Any) -> list[tuple[Any, str, str]]:
+    """Functions of upstream's loop and what they do."""
+    from robosuite.models.robots.robot_model import RobotModel
+    from robosuite.utils.binding_utils import MjRenderContext, MjSim
+
+    env = gym.env
+    return [(MjSim, "step1", "physics"), (MjSim, "step2", "physics"), (MjSim, "forward", "physics"),
+            (env, "_pre_action", "controllers"), (env, "_update_observables", "observables"),
+            (env, "_get_observations", "observables"), (env, "_check_success", "success"),
+            (env, "update_state", "fixtures' states"), (env, "_load_model", "XML built, things placed"),
+            (RobotModel, "set_mujoco_model", "robot alone compiled"), (env, "edit_model_xml", "XML edited"),
+            (MjSim, "from_xml_string", "model compiled"), (env, "_destroy_sim", "scene before freed"),
+            (MjRenderContext, "__init__", "OpenGL context"), (MjRenderContext, "update_offscreen_size",
+                                                              "OpenGL context, again"),
+            (MjSim, "render", "pictures"), (gym, "get_groot_observation", "both views, of black if none"),
+            (gym, "get_basic_observation", "both views, of black if none")]
+
+
+def own_step_parts(env: RoboCasaGR1Env) -> list[tuple[Any, str, str]]:
+    from suites.robocasa_gr1.builtin.control import Controller
+
+    found = [(Controller, "advance", "physics and controllers"), (env.simulator, "success", "success")]
+    if env.options.scenes == "upstream":
+        from suites.robocasa_gr1.judge import Judge
+
+        found.append((Judge, "follow", "fixtures' states"))
+    return found
+
+
+def own_reset_parts(env: RoboCasaGR1Env) -> list[tuple[Any, str, str]]:
+    from suites.robocasa_gr1.builtin.control import Controller
+    from suites.robocasa_gr1.pictures import Pictures
+
+    found = [(Controller, "advance", "things settle"), (Pictures, "__init__", "OpenGL context"),
+             (Pictures, "ego", "pictures")]
+    if env.options.scenes == "upstream":
+        from robosuite.utils.binding_utils import MjSim
+
+        upstream = env.simulator._env
+        found += [(upstream, "_load_model", "XML built, things placed"), (upstream, "edit_model_xml", "XML edited"),
+                  (MjSim, "from_xml_string", "model compiled"), (upstream, "_destroy_sim", "scene before freed"),
+                  (MjSim, "forward", "physics"), (upstream, "_get_observations", "observables")]
+    return found
 
 
 def rss_mib() -> float:
@@ -98,7 +231,7 @@ def memory(env: RoboCasaGR1Env, task: int) -> dict[str, float]:
     found = {}
     for count in tqdm(range(1, MEMORY_RESETS + 1), unit="reset"):
         env.reset(episode(task, count % SUITE.episodes_per_task))
-        if count in (1, 10, 50, MEMORY_RESETS):
+        if count in (1, 10, 30, MEMORY_RESETS):
             found[str(count)] = rss_mib()
     return found
 
@@ -108,10 +241,8 @@ def main() -> None:
     what, scenes, folder, task = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
     options = EnvOptions(VIEWS, "reference", scenes, folder)
     RoboCasaGR1Env.start_process(options)
-    start = time.perf_counter()
     env = RoboCasaGR1Env(SUITE, task, options)
-    made = time.perf_counter() - start
-    found = memory(env, task) if what == "memory" else costs(env, task, made)
+    found = {"costs": costs, "parts": parts, "memory": memory}[what](env, task)
     env.close()
     print(json.dumps({"found": found, "described": RoboCasaGR1Env.describe(options)}))
 

@@ -15,7 +15,7 @@ import numpy as np
 from evalkit.episode import Episode
 from evalkit.gl import choose_gl, select_gl
 from evalkit.suite import Env, EnvOptions, Observation, Suite
-from suites.robocasa_gr1.suite import EGO_FRAME, ROWS, SCENE_VIEW
+from suites.robocasa_gr1.suite import ROWS
 
 
 class RoboCasaGR1Env(Env):
@@ -81,9 +81,8 @@ class RoboCasaGR1Env(Env):
     def _draw(self, view: str) -> np.ndarray:
         from suites.robocasa_gr1.views import ego_view
 
-        if view == "ego_view":
-            return ego_view(self._simulation.render("egoview", *EGO_FRAME))
-        return np.ascontiguousarray(self._simulation.render(view, *SCENE_VIEW))
+        picture = self._simulation.render(view)
+        return ego_view(picture) if view == "ego_view" else np.ascontiguousarray(picture)
 
     def observe(self) -> Observation:
         qpos = self._simulation.data.qpos

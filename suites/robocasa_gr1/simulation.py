@@ -100,8 +100,12 @@ class Simulation(ABC):
         """The fixture's interior box now: (4, 3) world points, a corner and its three neighbours along the edges."""
 
     @abstractmethod
-    def render(self, camera: str, height: int, width: int) -> np.ndarray:
-        """RGB uint8 (height, width, 3), upright, of the present state. camera: ``egoview`` or ``scene``."""
+    def render(self, view: str) -> np.ndarray:
+        """RGB uint8, upright, of the present state.
+
+        view: ``ego_view``, the part of the ego camera's frame that `views.ego_view` takes (460, 1020, 3); ``scene``,
+        from the side (480, 640, 3).
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import sys
@@ -10,10 +11,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
 
 from suites.robocasa_gr1.builtin.control import Controller
+from suites.robocasa_gr1.judge import Judge
+from suites.robocasa_gr1.pictures import Pictures
 from suites.robocasa_gr1.robosuite_import import quiet_robosuite
+from suites.robocasa_gr1.shortcuts import quick_reset
 from suites.robocasa_gr1.simulation import Fixture, Item, Scene, Simulation
 from suites.robocasa_gr1.suite import INSTRUCTION_PREFIX, Row
 
@@ -38,9 +43,19 @@ def import_upstream(checkout: Path, draws: bool) -> None:
     with _quiet():
         import robocasa
         import robocasa.utils.gym_utils  # registers the ids
+    gc.freeze()  # upstream collects garbage at every reset: not among what an import leaves for good
 
     if Path(robocasa.__file__).resolve().parent.parent != Path(checkout).resolve():
         raise RuntimeError(f"this process already uses the robocasa package in {robocasa.__file__}")
+
+
+def make_gym(row: Row, draws: bool = False) -> Any:
+    """Upstream's own gym environment of a task, as its clients make it. draws: a picture at every step."""
+    import gymnasium
+
+    with _quiet():
+        return gymnasium.make(f"gr1_unified/{row.name}_GR1ArmsAndWaistFourierHands_Env", enable_render=draws, seed=0,
+                              disable_env_checker=True).unwrapped
 
 
 class UpstreamSimulation(Simulation):
@@ -49,14 +64,11 @@ class UpstreamSimulation(Simulation):
 
     def __init__(self, row: Row, checkout: Path, draws: bool):
         import_upstream(checkout, draws)
-        import gymnasium
-
         self._row = row
-        with _quiet():
-            self._gym = gymnasium.make(f"gr1_unified/{row.name}_GR1ArmsAndWaistFourierHands_Env", enable_render=False,
-                                       seed=0, disable_env_checker=True).unwrapped
+        self._gym = make_gym(row)
         self._env = self._gym.env
-        self._env.has_offscreen_renderer = draws  # from the next reset on: a context, but no picture at every step
+        self._env.has_offscreen_renderer = draws  # from the next reset on; but no picture at every step
+        self._pictures: Pictures | None = None
         self._limit_attempts()
 
     def _limit_attempts(self) -> None:
@@ -72,13 +84,17 @@ class UpstreamSimulation(Simulation):
         self._env._load_model = counted
 
     def reset(self, seed: int) -> None:
-        """Upstream's reset with both of its generators seeded; its own seed argument reaches only one."""
+        """Upstream's reset with both of its generators seeded (its own seed argument reaches only one), without its
+        observation. Nothing of the scene before is kept while the next one is made."""
         self._attempts = 0
+        self._forget()
         self._env.rng = np.random.default_rng(seed)
-        with _quiet():
-            self._gym.reset(seed=seed)
+        np.random.seed(seed)
+        with _quiet(), quick_reset(self._env):
+            self._env.reset()
         self.model, self.data = self._env.sim.model._model, self._env.sim.data._data
         self._controller = Controller(self.model, self.data)
+        self._judge = Judge(self._env, self.model, self.data, self._row)
         meta = self._env.get_ep_meta()
         self.instruction = INSTRUCTION_PREFIX + meta["lang"]
         self.scene = self._read_scene(meta)
@@ -88,6 +104,11 @@ class UpstreamSimulation(Simulation):
             "objects": {config["name"]: _model_name(config) for config in meta["object_cfgs"]},
             "settled_by": round(float(np.linalg.norm(settled - np.asarray(placed))), 4),
         }
+
+    def _forget(self) -> None:
+        if self._pictures is not None:
+            self._pictures.close()
+        self.model = self.data = self._controller = self._judge = self._pictures = None
 
     def _read_scene(self, meta: dict[str, Any]) -> Scene:
         categories = {config["name"]: config["info"]["cat"] for config in meta["object_cfgs"]}
@@ -120,11 +141,11 @@ class UpstreamSimulation(Simulation):
         self._controller.set_goal(action)
         self._controller.advance()
         success = self.success()
-        self._env.update_state()
+        self._judge.follow()
         return success
 
     def success(self) -> bool:
-        return bool(self._env._check_success())
+        return self._judge.success()
 
     def door(self) -> float:
         return float(self._fixture().get_door_state(env=self._env)["door"])
@@ -136,18 +157,21 @@ class UpstreamSimulation(Simulation):
     def _fixture(self) -> Any:
         return getattr(self._env, FIXTURES[self._row.fixture][0])
 
-    def render(self, camera: str, height: int, width: int) -> np.ndarray:
-        if camera == "egoview":
-            return self._env.sim.render(camera_name=camera, width=width, height=height)[::-1]
-        import mujoco
-
-        context = self._env.sim._render_context_offscreen
-        context.cam.type = mujoco.mjtCamera.mjCAMERA_FREE
+    def render(self, view: str) -> np.ndarray:
+        if self._pictures is None:
+            context = self._env.sim._render_context_offscreen
+            if context is None:
+                raise RuntimeError("this simulation was made with draws=False; make it with draws=True to render")
+            self._pictures = Pictures(self.model, context.vopt)
+        if view == "ego_view":
+            return self._pictures.ego(self.data)
+        camera = mujoco.MjvCamera()
         for name, value in SCENE_CAMERA.items():
-            setattr(context.cam, name, value)
-        return self._env.sim.render(camera_name=None, width=width, height=height)[::-1]
+            setattr(camera, name, value)
+        return self._pictures.scene(self.data, camera)
 
     def close(self) -> None:
+        self._forget()
         self._gym.close()
 
 

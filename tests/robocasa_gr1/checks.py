@@ -6,13 +6,20 @@ CHECK SCENES FOLDER TASK ...``, which raises AssertionError.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import mujoco
 import numpy as np
 
 from evalkit.episode import Episode
+from evalkit.gl import choose_gl, select_gl
+from evalkit.policy import Policy
 from evalkit.registry import load_suite
 from evalkit.suite import EnvOptions
 from evalkit.testing import check_env, random_actions
@@ -79,10 +86,9 @@ def as_upstream(scenes: str, folder: Path, task: int) -> None:
         ours.append(env.observe())
     env.close()
 
-    import gymnasium
+    from suites.robocasa_gr1.upstream import make_gym
 
-    gym = gymnasium.make(f"gr1_unified/{ROWS[task].name}_GR1ArmsAndWaistFourierHands_Env", seed=0,
-                         enable_render=True, disable_env_checker=True).unwrapped
+    gym = make_gym(ROWS[task], draws=True)
     gym.env.rng = np.random.default_rng(9)
     theirs = [gym.reset(seed=9)[0]]
     for step, action in enumerate(actions):
@@ -97,6 +103,72 @@ def as_upstream(scenes: str, folder: Path, task: int) -> None:
             assert np.array_equal(own.state[group], other[f"state.{group}"]), f"{group} at step {step}"
         if step % 12 == 0:
             assert np.array_equal(own.views["ego_view"], other["video.ego_view_bg_crop_pad_res256_freq20"]), step
+
+
+def reset_as_upstream(scenes: str, folder: Path, task: int) -> None:
+    """Resets with our shortcuts and upstream's own end in the same model and the same state, bit for bit."""
+    from suites.robocasa_gr1 import upstream
+
+    select_gl(choose_gl().name)
+    simulation = upstream.UpstreamSimulation(ROWS[task], folder, draws=True)
+    found = []
+    for shortcuts in (upstream.quick_reset, lambda env: contextlib.nullcontext()):
+        with mock.patch.object(upstream, "quick_reset", shortcuts):
+            simulation.reset(9 + task)
+        found.append((whole(simulation.model, simulation.data), simulation.description, simulation.instruction,
+                      simulation.scene))
+    simulation.close()
+    assert found[0] == found[1]
+
+
+def scripted_actions(env: RoboCasaGR1Env, policy: Policy, steps: int) -> Iterator[np.ndarray]:
+    """What `policy` does from the scene of `env` on, action by action, while the caller executes it."""
+    policy.load()
+    policy.reset(env.observe().episode)
+    for step in range(steps):
+        if step % policy.spec.executed_steps == 0:
+            chunk = policy.act([replace(env.observe(), simulator=env.simulator)])[0]
+        yield chunk[step % policy.spec.executed_steps]
+
+
+def whole(model: mujoco.MjModel, data: mujoco.MjData) -> tuple[str, str]:
+    """Hashes of all of the model, and of all that the state holds and that follows from it."""
+    compiled = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, compiled)
+    return hashlib.sha256(compiled.tobytes()).hexdigest(), derived(data)
+
+
+def derived(data: mujoco.MjData) -> str:
+    """Hash of what a step leaves in `data`."""
+    return hashlib.sha256(b"".join(np.ravel(getattr(data, name)).tobytes() for name in LEFT)).hexdigest()
+
+
+#: Arrays of mjData: the state, the solver's warm start, poses, forces, sensors.
+LEFT = ("time", "qpos", "qvel", "qacc", "qacc_warmstart", "ctrl", "xpos", "xquat", "site_xpos", "geom_xpos", "qM",
+        "qfrc_bias", "qfrc_constraint", "sensordata", "cacc", "cfrc_int", "cfrc_ext", "actuator_force")
+
+
+def steps_as_upstream(scenes: str, folder: Path, task: int) -> None:
+    """Our steps and those of upstream's gym environment from equal resets: equal bits in all that the physics left and
+    the same success, after each of 24 random actions and, from a new reset, of the scripted policy's (200 at most)."""
+    from baselines.random import Random
+    from baselines.scripted import Scripted
+    from suites.robocasa_gr1.upstream import make_gym
+
+    env, gym = make_env(scenes, folder, task), make_gym(ROWS[task])
+    for policy, steps in ((Random(SUITE, chunk=8), 24), (Scripted(SUITE), 200)):
+        env.reset(episode(task, 2))
+        gym.env.rng = np.random.default_rng(9)
+        gym.reset(seed=9)
+        model, data = gym.env.sim.model._model, gym.env.sim.data._data
+        assert whole(env.simulator.model, env.simulator.data) == whole(model, data)
+        for step, action in enumerate(scripted_actions(env, policy, steps)):
+            success = env.step(action, look=False)
+            *_, info = gym.step({f"action.{group}": part for group, part in SUITE.action.split(action).items()})
+            assert derived(env.simulator.data) == derived(data), f"step {step} of {type(policy).__name__}"
+            assert success == bool(info["success"])
+    env.close()
+    gym.close()
 
 
 def scenes_of(scenes: str, folder: Path | None, task: int, order: str) -> None:
@@ -217,8 +289,9 @@ def tip_container(simulation: Simulation) -> None:
 
 UNDONE = {True: (lift_object, tip_container), False: (lift_object, open_door)}
 
-CHECKS = {"contract": contract, "as_upstream": as_upstream, "same_without_views": same_without_views,
-          "scenes": scenes_of, "camera": camera, "predicate": predicate}
+CHECKS = {"contract": contract, "as_upstream": as_upstream, "reset_as_upstream": reset_as_upstream,
+          "steps_as_upstream": steps_as_upstream, "same_without_views": same_without_views, "scenes": scenes_of,
+          "camera": camera, "predicate": predicate}
 
 if __name__ == "__main__":
     name, kind, assets, number, *more = sys.argv[1:]

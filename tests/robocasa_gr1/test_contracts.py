@@ -29,10 +29,15 @@ def test_builtin(check, task):
     CHECKS[check]("builtin", None, task)
 
 
-@pytest.mark.parametrize("check", ["contract", "same_without_views", "camera", "as_upstream"])
+@pytest.mark.parametrize("check", ["contract", "same_without_views", "camera", "as_upstream", "steps_as_upstream"])
 @pytest.mark.parametrize("task", KINDS, ids=lambda task: ROWS[task].short)
 def test_upstream(check, task, upstream, run_check):
     run_check(check, "upstream", upstream, task)
+
+
+@pytest.mark.parametrize("task", ALL, ids=lambda task: ROWS[task].short)
+def test_upstream_reset(task, upstream, run_check):
+    run_check("reset_as_upstream", "upstream", upstream, task)
 
 
 @pytest.mark.parametrize("task", [3, 14], ids=lambda task: ROWS[task].short)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from suites.robocasa_gr1.views import ego_view
+from suites.robocasa_gr1.views import COLUMNS_KEPT, ROWS_KEPT, ego_view
 
 
 def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -28,7 +28,7 @@ def test_pipeline():
     squeezed = np.rint(bilinear(frame[310:770, 110:1130], 480, 720))
     padded = np.zeros((720, 720, 3))
     padded[120:600] = squeezed
-    view = ego_view(frame)
+    view = ego_view(frame[ROWS_KEPT, COLUMNS_KEPT])
     assert view.shape == (256, 256, 3) and view.dtype == np.uint8
     assert np.abs(view - bilinear(padded, 256, 256)).max() <= 2  # OpenCV's fixed-point weights
     assert not view[:42].any() and not view[214:].any() and view[43:213].any(axis=(1, 2)).all()
@@ -40,10 +40,10 @@ def test_golden():
 
     rows, columns, colours = np.ogrid[:800, :1280, :3]
     frame = ((rows * 7 + columns * 3 + colours * 50 + rows * columns // 97) % 256).astype(np.uint8)
-    assert hashlib.sha256(ego_view(frame).tobytes()).hexdigest()[:16] == "37e684be705642c1"
+    assert hashlib.sha256(ego_view(frame[ROWS_KEPT, COLUMNS_KEPT]).tobytes()).hexdigest()[:16] == "37e684be705642c1"
 
 
 def test_other_sizes_are_refused():
-    """A frame of another size would be cropped elsewhere."""
-    with pytest.raises(ValueError, match="800, 1280"):
-        ego_view(np.zeros((480, 640, 3), np.uint8))
+    """A whole frame is not what is kept of it."""
+    with pytest.raises(ValueError, match="460, 1020"):
+        ego_view(np.zeros((800, 1280, 3), np.uint8))

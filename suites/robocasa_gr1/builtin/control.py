@@ -11,9 +11,13 @@ tests/robocasa_gr1/test_builtin.py compares this with upstream's environment: eq
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import mujoco
 import numpy as np
 
+from suites.robocasa_gr1.drive import advance, stage
 from suites.robocasa_gr1.simulation import STATE_JOINTS
 from suites.robocasa_gr1.suite import GROUPS
 
@@ -47,41 +51,55 @@ class Controller:
         joints = [model.joint(name) for group in _TORQUE for name in STATE_JOINTS[group]]
         self._qpos = np.array([joint.qposadr[0] for joint in joints])
         self._dofs = np.array([joint.dofadr[0] for joint in joints])
-        self._motors = np.array([_actuator_of(model, joint.id) for joint in joints])
+        self._motors = np.array([actuator_of(model, joint.id) for joint in joints])
         self._blocks = _mass_blocks(model, self._dofs)
         servos = [f"{prefix}_{name}_joint" for prefix in _HANDS.values() for name in _SERVOS]
-        self._servos = np.array([_actuator_of(model, model.joint(name).id) for name in servos])
+        self.servos = np.array([actuator_of(model, model.joint(name).id) for name in servos])
         parts = _slices()
         order = np.arange(sum(GROUPS.values()))
         self._targets = np.concatenate([order[parts[group]] for group in _TORQUE])
-        self._fingers = np.concatenate([order[parts[group]][list(_COPIES)] for group in _HANDS])
+        self.fingers = np.concatenate([order[parts[group]][list(_COPIES)] for group in _HANDS])
         self._goal = np.zeros(len(joints))
+        self._stages = stage("mj_step1"), stage("mj_step2")
+        self._simulation = model._address, data._address
+        self._state = data.qpos, data.qvel, data.qfrc_bias, data.qM
 
     def set_goal(self, action: np.ndarray) -> None:
         """Targets (29,) in the suite's order, radians; they hold until the next call."""
         self._goal = np.asarray(action, dtype=np.float64)[self._targets]
-        self._data.ctrl[self._servos] = action[self._fingers]
+        self._data.ctrl[self.servos] = action[self.fingers]
 
     def hold(self) -> None:
         """Make the arms' and the waist's present joint positions the goal, and open the hands."""
         self._goal = self._data.qpos[self._qpos]
-        self._data.ctrl[self._servos] = 0.0
+        self._data.ctrl[self.servos] = 0.0
 
     def advance(self, substeps: int = SUBSTEPS) -> None:
-        """Simulate `substeps` times 0.002 s towards the goal."""
-        model, data = self._model, self._data
-        qpos, qvel, bias, mass, ctrl = data.qpos, data.qvel, data.qfrc_bias, data.qM, data.ctrl
-        torque = np.empty(len(self._dofs))
-        for _ in range(substeps):
-            mujoco.mj_step1(model, data)
-            wanted = (self._goal - qpos[self._qpos]) * STIFFNESS - qvel[self._dofs] * DAMPING
-            for part, block in self._blocks:
-                torque[part] = np.dot(mass[block], wanted[part])
-            ctrl[self._motors] = torque + bias[self._dofs]
-            mujoco.mj_step2(model, data)
+        """Simulate `substeps` times 0.002 s towards the goal.
+
+        Only the last substep computes MuJoCo's sensors (forces at the wrists): nothing reads them in between.
+        """
+        with disabled(self._model, mujoco.mjtDisableBit.mjDSBL_SENSOR):
+            self._advance(substeps - 1)
+        self._advance(1)
+
+    def _advance(self, substeps: int) -> None:
+        advance(self._stages, self._simulation, substeps, (STIFFNESS, DAMPING), self._goal, self._state, self._qpos,
+                self._dofs, self._motors, self._blocks, self._data.ctrl)
 
 
-def _actuator_of(model: mujoco.MjModel, joint: int) -> int:
+@contextlib.contextmanager
+def disabled(model: mujoco.MjModel, part: mujoco.mjtDisableBit) -> Iterator[None]:
+    """Within it, MuJoCo leaves out `part` of the computation on `model`."""
+    before = model.opt.disableflags
+    model.opt.disableflags = before | part
+    try:
+        yield
+    finally:
+        model.opt.disableflags = before
+
+
+def actuator_of(model: mujoco.MjModel, joint: int) -> int:
     """Index of the one actuator that drives a joint."""
     drives = (model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT) & (model.actuator_trnid[:, 0] == joint)
     found = np.flatnonzero(drives)
@@ -90,8 +108,8 @@ def _actuator_of(model: mujoco.MjModel, joint: int) -> int:
     return int(found[0])
 
 
-def _mass_blocks(model: mujoco.MjModel, dofs: np.ndarray) -> list[tuple[slice, np.ndarray]]:
-    """For each controlled group its slice of `dofs` and where in `data.qM` its block of the mass matrix lies.
+def _mass_blocks(model: mujoco.MjModel, dofs: np.ndarray) -> tuple[np.ndarray, ...]:
+    """For each controlled group where in `data.qM` its block of the mass matrix lies.
 
     MuJoCo expands a packed matrix that holds the numbers 0 .. nM - 1 instead of masses: what then stands at (i, j) is
     the place of M[i, j].
@@ -101,6 +119,6 @@ def _mass_blocks(model: mujoco.MjModel, dofs: np.ndarray) -> list[tuple[slice, n
     blocks, start = [], 0
     for group in _TORQUE:
         part = slice(start, start + GROUPS[group])
-        blocks.append((part, np.asfortranarray(places[np.ix_(dofs[part], dofs[part])].astype(int))))
+        blocks.append(np.asfortranarray(places[np.ix_(dofs[part], dofs[part])].astype(int)))
         start = part.stop
-    return blocks
+    return tuple(blocks)

@@ -22,8 +22,9 @@ from suites.robocasa_gr1.builtin.predicates import Contacts, close_predicate, do
 from suites.robocasa_gr1.builtin.robot import BASE
 from suites.robocasa_gr1.builtin.room import STYLES
 from suites.robocasa_gr1.builtin.tasks import Cast, Layout, draw_cast, draw_layout
+from suites.robocasa_gr1.pictures import Pictures, fixed
 from suites.robocasa_gr1.simulation import Item, Scene, Simulation
-from suites.robocasa_gr1.suite import EGO_FRAME, Row, close_instruction, pick_instruction
+from suites.robocasa_gr1.suite import Row, close_instruction, pick_instruction
 
 #: A reset draws at most this many casts, and for each this many layouts, before it gives up.
 CASTS, LAYOUTS = 20, 10
@@ -33,9 +34,6 @@ SETTLING = 10
 
 #: Horizontal distance, in metres, by which a thing may move while it settles.
 SLIDE = 0.03
-
-#: Samples per pixel of upstream's pictures.
-MULTISAMPLING = 4
 
 #: MuJoCo resets a state that it finds unusable, with no more than these warnings.
 _DIVERGED = tuple(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}") for what in ("POS", "VEL", "ACC"))
@@ -49,10 +47,10 @@ class BuiltinSimulation(Simulation):
         self._task = TaskModel(row)
         self.model = self._task.model
         self.data = mujoco.MjData(self.model)
-        self._controller = Controller(self.model, self.data)
+        self.controller = Controller(self.model, self.data)
         self._contacts = Contacts(self.model)
         self._robot = self.model.body(BASE).id
-        self._pictures = _Pictures(self.model) if draws else None
+        self._pictures = Pictures(self.model, visual_only()) if draws else None
 
     def reset(self, seed: int) -> None:
         """A new scene. Raises placement.PlacementError where none is found in CASTS x LAYOUTS draws."""
@@ -92,7 +90,7 @@ class BuiltinSimulation(Simulation):
             data.joint(task.fixture.joint).qpos = layout.door * task.fixture.open_at
         mujoco.mj_forward(model, data)
         self.scene = self._make_scene(cast, layout)
-        self._success = self._make_predicate()
+        self.holds = self._make_predicate()
 
     def _make_scene(self, cast: Cast, layout: Layout) -> Scene:
         items = {}
@@ -119,8 +117,8 @@ class BuiltinSimulation(Simulation):
         touched = np.isin(bodies, self._contacts.pairs(self.data))
         start = self.data.xpos[bodies, :2]
         _require(~touched, items, "touches something before it settles")
-        self._controller.hold()
-        self._controller.advance(SETTLING * SUBSTEPS)
+        self.controller.hold()
+        self.controller.advance(SETTLING * SUBSTEPS)
         mujoco.mj_forward(self.model, self.data)
         slid = np.linalg.norm(self.data.xpos[bodies, :2] - start, axis=1)
         _require(slid < SLIDE, items, "slides while it settles")
@@ -146,15 +144,15 @@ class BuiltinSimulation(Simulation):
 
     def step(self, action: np.ndarray) -> bool:
         """See Simulation.step. Raises FloatingPointError where the physics diverges, for example under huge targets."""
-        self._controller.set_goal(action)
-        self._controller.advance()
+        self.controller.set_goal(action)
+        self.controller.advance()
         if any(self.data.warning[kind].number for kind in _DIVERGED):
             raise FloatingPointError(f"{self._row.name}: the physics diverged at t = {self.data.time:.2f} s under the "
                                      f"targets {np.round(action, 3).tolist()}; check the policy's actions")
         return self.success()
 
     def success(self) -> bool:
-        return self._success(self.data)
+        return self.holds(self.data)
 
     def door(self) -> float:
         return door_state(self.data, self.scene)
@@ -165,10 +163,12 @@ class BuiltinSimulation(Simulation):
         body = self.data.body(self._task.interior_body)
         return box @ body.xmat.reshape(3, 3).T + body.xpos
 
-    def render(self, camera: str, height: int, width: int) -> np.ndarray:
+    def render(self, view: str) -> np.ndarray:
         if self._pictures is None:
             raise RuntimeError("this simulation was made with draws=False; make it with draws=True to render")
-        return self._pictures.draw(self.data, camera, height, width)
+        if view == "ego_view":
+            return self._pictures.ego(self.data)
+        return self._pictures.scene(self.data, fixed(self.model.camera(view).id))
 
     def close(self) -> None:
         if self._pictures is not None:
@@ -182,39 +182,10 @@ def _require(fine: np.ndarray, items: tuple[Item, ...], otherwise: str) -> None:
         raise NoRoom(f"{items[int(np.argmin(fine))].name} {otherwise}")
 
 
-class _Pictures:
-    """Draws one model off screen, in one OpenGL context whatever the size of the picture."""
-
-    def __init__(self, model: mujoco.MjModel):
-        height, width = EGO_FRAME
-        model.vis.global_.offheight, model.vis.global_.offwidth = height, width
-        model.vis.quality.offsamples = MULTISAMPLING
-        self._model = model
-        self._gl = mujoco.GLContext(width, height)
-        self._gl.make_current()
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
-        self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + 100)
-        self._option = mujoco.MjvOption()
-        self._option.geomgroup[:] = 0
-        self._option.geomgroup[1] = 1
-        self._option.sitegroup[:] = 0
-
-    def draw(self, data: mujoco.MjData, camera: str, height: int, width: int) -> np.ndarray:
-        """RGB (height, width, 3) of the present state; at most EGO_FRAME large. Raises ValueError beyond that."""
-        if height > EGO_FRAME[0] or width > EGO_FRAME[1]:
-            raise ValueError(f"pictures are at most {EGO_FRAME} (height, width), got {(height, width)}")
-        view = mujoco.MjvCamera()
-        view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED.value, self._model.camera(camera).id
-        self._gl.make_current()
-        mujoco.mjv_updateScene(self._model, data, self._option, None, view, mujoco.mjtCatBit.mjCAT_ALL.value,
-                               self._scene)
-        frame = np.empty((height, width, 3), dtype=np.uint8)
-        place = mujoco.MjrRect(0, 0, width, height)
-        mujoco.mjr_render(place, self._scene, self._context)
-        mujoco.mjr_readPixels(frame, None, place, self._context)
-        return frame[::-1]
-
-    def close(self) -> None:
-        self._context.free()
-        self._gl.free()
+def visual_only() -> mujoco.MjvOption:
+    """Show what is to be seen (geom group 1), not what collides; no sites."""
+    option = mujoco.MjvOption()
+    option.geomgroup[:] = 0
+    option.geomgroup[1] = 1
+    option.sitegroup[:] = 0
+    return option
