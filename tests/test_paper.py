@@ -40,7 +40,8 @@ def make_run(folder: Path, counts: dict, assets: str = "real", policy: str = "mi
         for index, outcome in enumerate(outcomes):
             planned.append(f"{suite}/{task:02d}/{index:03d}")
             if outcome:
-                records.append(Record(planned[-1], suite, task, index, seed=1, outcome=outcome, steps=5))
+                records.append(Record(planned[-1], suite, task, index, seed=1, outcome=outcome, steps=5,
+                                      fingerprint="0"))
     suites = list(dict.fromkeys(suite for suite, _ in counts))
     info = {"config": {"suites": suites, "policy": policy, "episodes": [0, 50], "seed_policy": "reference", "seed": 7},
             "planned": planned,

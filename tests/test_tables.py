@@ -39,7 +39,8 @@ def make_run(folder, outcomes=OUTCOMES, suites=("toy",), **parts) -> Run:
         for (suite, task, index), name in reversed(ids.items()):
             if outcomes[task][index] is not None:
                 outcome, steps = outcomes[task][index]
-                run.append(Record(name, suite, task, index, seed=1, outcome=outcome, steps=steps))
+                run.append(Record(name, suite, task, index, seed=1, outcome=outcome, steps=steps,
+                                  fingerprint=fingerprint["hash"]))
     return run
 
 
