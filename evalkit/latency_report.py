@@ -56,9 +56,8 @@ def number(value: float) -> str:
 def title(found: Measurement) -> str:
     """One line: what was measured, on what, with which weights."""
     weights = {"synthetic": "SYNTHETIC WEIGHTS", "real": "", "none": "no weights"}[found.weights]
-    size = f"{found.parameters / 1e9:.2f} B parameters" if found.parameters and found.parameters >= 1e8 else \
-        f"{found.parameters:,} parameters" if found.parameters else ""
-    return ", ".join(filter(None, [f"{found.method} on {found.suite}", found.machine, found.dtype, size, weights]))
+    what = f"{found.method} on {found.suite}"
+    return ", ".join(filter(None, [what, found.machine, found.dtype, found.size, weights]))
 
 
 def markdown(found: Measurement, picture: str) -> str:

@@ -13,6 +13,7 @@ from evalkit.errors import InputError
 from evalkit.frames import checked
 from evalkit.records import ERROR, SUCCESS, Record, Run
 from evalkit.registry import load_suite
+from evalkit.tables import policy_note, policy_text
 
 MISSING = "missing"
 
@@ -111,10 +112,11 @@ def load_side(letter: str, run: Run) -> Loaded:
 
 def describe_side(run: Loaded) -> Side:
     """What a comparison says of a run."""
-    config = run.info.get("config", {})
     kinds = {run.fingerprint(suite).get("parts", {}).get("asset_kind", "") for suite in run.planned}
-    return Side(run.folder.name, str(run.folder), str(config.get("policy", "")), config.get("policy_options") or {},
-                tuple(WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)))
+    warnings = [WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)]
+    note = policy_note(run.info)
+    return Side(run.folder.name, str(run.folder), policy_text(run.info),
+                run.info["config"].get("policy_options") or {}, (*warnings, *([f"policy: {note}"] if note else [])))
 
 
 def fingerprint_differences(a: Loaded, b: Loaded, suite: str) -> list[FieldDifference]:

@@ -337,6 +337,14 @@ def test_readable_forms_of_unlike_runs(pair, form):
     assert "only A/B" not in text and "succeeded (" not in text and "INCOMPLETE" not in text
 
 
+def test_a_reconstruction_is_marked(tmp_path):
+    """What every table must say of a policy stands beside its run."""
+    a, b = make_run(tmp_path / "a", PAIRED_A), make_run(tmp_path / "b", PAIRED_B, policy="qwen3dit")
+    info = json.loads((b.folder / "run.json").read_text())
+    (b.folder / "run.json").write_text(json.dumps({**info, "policy": {"note": "reconstruction of Qwen3DiT"}}))
+    assert "- B: b (policy qwen3dit) [policy: reconstruction of Qwen3DiT]" in render(compare(a, b), "terminal")
+
+
 def test_markdown_table(pair):
     """A row a task and the average, equal numbers of cells."""
     grid = [line for line in render(pair(PAIRED_A, PAIRED_B), "markdown").splitlines() if line.startswith("|")]

@@ -245,7 +245,7 @@ def success_steps(opened: Opened, suite: str) -> dict[str, Any]:
 
 
 def _facts(info: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Command, git revision, versions, machine, config: name and text."""
+    """Command, git revision, versions, machine, config: name and text of what is not left to its default."""
     git = info.get("git") or {}
     revision = f"{git.get('revision') or 'unknown'}{' (with uncommitted changes)' if git.get('modified') else ''}"
     single = [("command", info.get("command", "unknown")), ("started", info.get("started", "unknown")),
@@ -254,7 +254,7 @@ def _facts(info: Mapping[str, Any]) -> list[tuple[str, str]]:
               for part in info.get("merged", [])]
     grouped = [(f"{group}: {key}", _plain(value))
                for group in ("policy", "versions", "hardware", "config", "settings")
-               for key, value in (info.get(group) or {}).items()]
+               for key, value in (info.get(group) or {}).items() if value is not None]
     return [*single, *merged, *grouped]
 
 
