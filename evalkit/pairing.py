@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evalkit.assets import WARNINGS
 from evalkit.episode import parse_episode_id
 from evalkit.errors import InputError
 from evalkit.frames import checked
 from evalkit.records import ERROR, SUCCESS, Record, Run
 from evalkit.registry import load_suite
-from evalkit.tables import policy_note, policy_text
+from evalkit.tables import caveats, policy_text
 
 MISSING = "missing"
 
@@ -23,7 +22,7 @@ PLANNED_FIELDS = ("seed_policy", "seed", "full_horizon")
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two runs: its folder, the folder's name, the policy it measured, and what its assets forbid."""
+    """One of the two runs: its folder, the folder's name, the policy it measured, and what must be said of it."""
 
     name: str
     folder: str
@@ -112,11 +111,8 @@ def load_side(letter: str, run: Run) -> Loaded:
 
 def describe_side(run: Loaded) -> Side:
     """What a comparison says of a run."""
-    kinds = {run.fingerprint(suite).get("parts", {}).get("asset_kind", "") for suite in run.planned}
-    warnings = [WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)]
-    note = policy_note(run.info)
     return Side(run.folder.name, str(run.folder), policy_text(run.info),
-                run.info["config"].get("policy_options") or {}, (*warnings, *([f"policy: {note}"] if note else [])))
+                run.info["config"].get("policy_options") or {}, tuple(caveats(run.info)))
 
 
 def fingerprint_differences(a: Loaded, b: Loaded, suite: str) -> list[FieldDifference]:

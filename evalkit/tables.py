@@ -78,10 +78,13 @@ def _average_row(suite: str, name: str, rows: list[dict[str, Any]]) -> dict[str,
     }
 
 
-def policy_note(info: Mapping[str, Any]) -> str:
-    """What every table must say of the policy, by itself or by the server behind which it acts; mostly nothing."""
+def caveats(info: Mapping[str, Any]) -> list[str]:
+    """What stands beside a run's numbers wherever they are shown: assets that are not upstream's; what the policy, or
+    the server behind which it acts, says of itself. Mostly nothing."""
+    kinds = {fingerprint["parts"].get("asset_kind", "") for fingerprint in info["fingerprints"].values()}
     policy = _part(info, "policy")
-    return str(policy.get("note") or _part(_part(policy, "server"), "described").get("note") or "")
+    note = policy.get("note") or _part(_part(policy, "server"), "described").get("note")
+    return [WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)] + ([f"policy: {note}"] if note else [])
 
 
 def policy_name(info: Mapping[str, Any]) -> str:
@@ -108,16 +111,12 @@ def title(run: Run) -> str:
     """What was measured, under which rules, and whether it may be compared with published numbers."""
     info = run.info
     config = info["config"]
-    kinds = {parts["parts"].get("asset_kind", "") for parts in info["fingerprints"].values()}
-    warnings = [WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)]
-    note = policy_note(info)
-    warnings += [f"policy: {note}"] if note else []
     rules = {RULES[load_suite(name).success_rule] for name in config["suites"]}
     first, end = config["episodes"]
     parts = [f"{', '.join(config['suites'])}: policy {policy_text(info)}",
              f"episodes {first} to {end - 1} of each task",
              f"seed policy {config['seed_policy']} (seed {config['seed']})", *sorted(rules)]
-    return "; ".join(parts) + "".join(f" [{warning}]" for warning in warnings)
+    return "; ".join(parts) + "".join(f" [{warning}]" for warning in caveats(info))
 
 
 def render(run: Run, form: str) -> str:

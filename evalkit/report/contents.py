@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from evalkit.assets import WARNINGS
 from evalkit.errors import InputError
 from evalkit.frames import MISSING, checked, load
 from evalkit.records import ERROR, FAILURE, SUCCESS, Run
@@ -21,7 +20,7 @@ from evalkit.registry import load_suite
 from evalkit.report import charts
 from evalkit.report.markers import Marker, Markers
 from evalkit.report.pairs import Pair, discordant
-from evalkit.tables import AVERAGE, task_table, title
+from evalkit.tables import AVERAGE, caveats, task_table, title
 
 GLYPHS = {SUCCESS: "✓", FAILURE: "✕", ERROR: "!", MISSING: "·"}
 PHASES = ("reset", "physics", "render", "policy")
@@ -61,9 +60,8 @@ class Opened:
 
     @property
     def warnings(self) -> list[str]:
-        """What keeps the numbers from being compared with published ones."""
-        kinds = {parts["parts"].get("asset_kind", "") for parts in self.info["fingerprints"].values()}
-        return [WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)]
+        """What must be said beside the run's numbers."""
+        return caveats(self.info)
 
 
 def open_runs(runs: Sequence[Run]) -> list[Opened]:
