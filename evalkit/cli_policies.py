@@ -105,6 +105,7 @@ def latency(policy: Policy, suite: Suite, checkpoint: Checkpoint = None, policy_
         settings = {**chosen, "name": policy, "method": method or own, "calls": calls, "max_batch": max_batch,
                     "seconds": seconds, "file": str(file)}
         measuring.Settings(**settings).check()
+        latency_report.make_folder(out)
         status = _run(policy, "evalkit.latency", settings)
         if status == 0:
             print(latency_report.write(measuring.read(file), out), end="")

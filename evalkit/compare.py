@@ -22,7 +22,6 @@ from evalkit.pairing import (
     load_side,
     pair,
     pair_tasks,
-    stray,
 )
 from evalkit.records import ERROR, Run
 from evalkit.registry import load_suite
@@ -133,7 +132,6 @@ def compare(run_a: Run, run_b: Run, seed: int = 0) -> Comparison:
     differences = [item for suite in suites for item in fingerprint_differences(a, b, suite)]
     warnings = [f"only {ours.letter} ran {suite}: left out" for ours, theirs in ((a, b), (b, a))
                 for suite in ours.planned if suite not in theirs.planned]
-    warnings += stray(a) + stray(b)
     pairings, cells = [], []
     for suite in suites:
         pairing = pair(a, b, suite)

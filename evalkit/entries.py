@@ -16,7 +16,7 @@ from evalkit.published import AVERAGE, RATE
 from evalkit.records import Run
 from evalkit.registry import load_suite, suite_groups
 from evalkit.stats import effective_size, wilson
-from evalkit.tables import task_table
+from evalkit.tables import policy_name, task_table
 
 #: Where the paper prints its tables, by the `benchmark` of the published rows.
 SOURCES = {"libero": "arXiv:2603.10448v2 Table 1", "robocasa_gr1": "arXiv:2603.10448v2 Table 2",
@@ -193,7 +193,7 @@ def run_entry(run: Run, layout: Layout, number: int, errors_as: str = "") -> Ent
     for key in (*layout.groups, AVERAGE):
         cells[key] = mean_cell([cells[part] for part in layout.parts(key)])
     comparable = kinds <= {REAL}
-    return Entry(f"{info['config']['policy']} (run {number})", "measured" if comparable else "NOT COMPARABLE", cells,
+    return Entry(f"{policy_name(info)} (run {number})", "measured" if comparable else "NOT COMPARABLE", cells,
                  str(run.folder), run, comparable)
 
 

@@ -65,11 +65,21 @@ def load(run: Run | Path | str) -> pd.DataFrame:
 
 
 def export(run: Run | Path | str, path: Path, form: str) -> None:
-    """Write `load(run)` to `path` as ``parquet`` or ``csv`` (undefined values are empty cells), whole or not at all."""
+    """Write `load(run)` to `path` as ``parquet`` or ``csv`` (undefined values are empty cells)."""
     if form not in FORMS:
         raise unknown("export format", form, FORMS)
     frame = load(run)
-    write_atomically(Path(path), spreadsheet_safe(frame).to_csv(index=False) if form == "csv" else _parquet(frame))
+    write_out(Path(path), spreadsheet_safe(frame).to_csv(index=False) if form == "csv" else _parquet(frame))
+
+
+def write_out(path: Path, content: str | bytes) -> None:
+    """Write a file where the user asked for it, whole or not at all; folders on the way are made. Raises InputError
+    where that is not possible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}. Pass another --out.") from error
 
 
 def checked(run: Run) -> tuple[dict[str, Any], dict[str, Record]]:
@@ -88,8 +98,9 @@ def checked(run: Run) -> tuple[dict[str, Any], dict[str, Record]]:
                          "it, or repeat the original command with another --out.")
     _check_plan(path, info["planned"])
     records, planned = run.records(), set(info["planned"])
+    hashes = {suite: fingerprint["hash"] for suite, fingerprint in info["fingerprints"].items()}
     for record in records.values():
-        problem = record_problem(record) or _misplaced(record, planned)
+        problem = _problem(record) or _misplaced(record, planned) or _foreign(record, hashes.get(record.suite))
         if problem:
             raise InputError(f"{run.episodes_path}: record {record.id!r} {problem}. Remove its line to measure the "
                              "episode again.")
@@ -103,7 +114,10 @@ def _check_plan(path: Path, planned: list[str]) -> None:
         except (ValueError, TypeError) as error:
             raise InputError(f"{path} plans {episode!r}, which is not an episode id such as libero_spatial/03/017. "
                              "Restore the file, or repeat the original command with another --out.") from error
-        count = len(load_suite(suite).tasks)
+        try:
+            count = len(load_suite(suite).tasks)
+        except InputError as error:
+            raise InputError(f"{path} plans {episode}: {error}") from error
         if task >= count:
             raise InputError(f"{path} plans {episode}, but {suite} has tasks 0 to {count - 1}: it was written by "
                              "another version of the suite.")
@@ -111,7 +125,7 @@ def _check_plan(path: Path, planned: list[str]) -> None:
         raise InputError(f"{path} plans some episodes twice: it was edited. Restore it.")
 
 
-def record_problem(record: Record) -> str | None:
+def _problem(record: Record) -> str | None:
     """What of `record` no evaluation writes, in words, or None."""
     for name, kind in RECORD_KINDS.items():
         value = getattr(record, name)
@@ -121,6 +135,8 @@ def record_problem(record: Record) -> str | None:
             return f"has {name} {value!r}; it must be below 2^63"
         if isinstance(value, float) and not math.isfinite(value):
             return f"has {name} {value!r}; it must be a finite number"
+        if kind.column in ("Int64", "float64") and value is not None and value < 0:
+            return f"has {name} {value!r}; it must not be negative"
     if record.outcome not in OUTCOMES:
         return f"has outcome {record.outcome!r}; allowed: {', '.join(OUTCOMES)}"
     return None
@@ -132,7 +148,18 @@ def _misplaced(record: Record, planned: set[str]) -> str | None:
     named = (record.suite, record.task, record.index)
     if parse_episode_id(record.id) != named:
         return f"says suite, task and index {named}, which is another episode"
+    rule = load_suite(record.suite).success_rule
+    if record.outcome != ERROR and getattr(record, rule) not in (None, record.outcome == SUCCESS):
+        return f"has outcome {record.outcome!r}, but {rule} {getattr(record, rule)}, which decides it"
     return None
+
+
+def _foreign(record: Record, expected: str | None) -> str | None:
+    """An error may have come before the fingerprint was known."""
+    if record.outcome == ERROR or record.fingerprint == expected:
+        return None
+    return (f"has fingerprint {record.fingerprint!r}, but run.json says {expected!r} for {record.suite}: records of "
+            "another run were mixed in")
 
 
 def _row(episode: str, record: Record | None) -> dict[str, Any]:

@@ -20,6 +20,9 @@ BEST, TIED = "best", "tied"
 #: Widest line of the notes below a table, in characters.
 NOTE_WIDTH = 120
 
+#: Longest word that is not broken in a narrow terminal, in characters: the longest name of a task has 30.
+WORD_WIDTH = 30
+
 
 @dataclass(frozen=True)
 class Field:
@@ -63,26 +66,43 @@ def render(table: Grid, form: str) -> str:
 
 
 def _terminal(table: Grid) -> str:
-    """Plain text outside a terminal. In a narrow one fields wrap; nothing is cut."""
+    """Plain text outside a terminal. In a narrow one fields wrap, between words where these fit; nothing is cut."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(width=None if sys.stdout.isatty() else 1000)
+    padding = 1 if console.width > 96 else 0
     shown = Table(title=Text(table.name), title_justify="left", title_style="bold", header_style="bold",
-                  box=box.SIMPLE_HEAD, padding=(0, 1 if console.width > 96 else 0))
+                  box=box.SIMPLE_HEAD, padding=(0, padding))
+    rows = [[_plain(item) for item in row] for row in table.rows]
+    columns = list(zip(*table.header, *rows))
+    widths = _widths(columns, console.width - (2 * padding + 1) * len(columns) - 1)
     for place, lines in enumerate(zip(*table.header)):
         shown.add_column(Text("\n".join(lines)), justify="left" if place in table.texts else "right",
-                         overflow="fold")
-    for number, row in enumerate(table.rows, start=1):
-        shown.add_row(*(Text(_plain(item)) for item in row), end_section=number in table.rules)
+                         overflow="fold", width=widths[place])
+    for number, row in enumerate(rows, start=1):
+        shown.add_row(*map(Text, row), end_section=number in table.rules)
     width = min(console.width, NOTE_WIDTH)
     with console.capture() as capture:
         console.print(shown)
         for note in _notes(table.notes, "*", "="):
             console.print(Text(note), width=width)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def _widths(columns: list[tuple[str, ...]], room: int) -> list[int | None]:
+    """Widths of columns of these texts: their longest words at least, and what is left to those that lack most. None
+    each where even the words do not fit."""
+    whole = [max(map(len, texts)) for texts in columns]
+    widths = [min(max((len(word) for text in texts for word in text.split()), default=1), WORD_WIDTH)
+              for texts in columns]
+    if sum(widths) > room:
+        return [None] * len(columns)
+    while sum(widths) < min(room, sum(whole)):
+        widths[max(range(len(columns)), key=lambda place: whole[place] - widths[place])] += 1
+    return widths
 
 
 def _plain(item: Field) -> str:

@@ -118,6 +118,14 @@ class Measurement:
         return 1000 / statistics.median(self.ms)
 
     @property
+    def size(self) -> str:
+        """The number of parameters in words; "" where it is not known."""
+        if not self.parameters:
+            return ""
+        return f"{self.parameters / 1e9:.2f} B parameters" if self.parameters >= 1e8 else \
+            f"{self.parameters:,} parameters"
+
+    @property
     def hz_range(self) -> tuple[float, float]:
         """Queries a second at the 95th and the 5th percentile of a query's time."""
         slow, fast = np.percentile(self.ms, [95, 5])

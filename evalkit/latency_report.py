@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evalkit.errors import InputError
 from evalkit.latency import Measurement
 
 #: Fills of the stages in order; the rest of a query is grey. Okabe and Ito's colours, told apart by colour-blind eyes.
@@ -23,10 +24,17 @@ SAID = ("parameters", "device", "dtype", "note", "checkpoint")
 WIDTH, LEFT, RIGHT = 760, 60, 20
 
 
+def make_folder(folder: Path) -> None:
+    """The folder that `write` will write to. Raises InputError before anything is measured, not after minutes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write into {folder}: {error.strerror}. Pass another --out.") from error
+
+
 def write(found: Measurement, folder: Path) -> str:
     """Write ``latency-<method>-<suite>-<date>-<machine>`` .json, .md and .svg into `folder`; the markdown, with the
     files' names below it."""
-    folder.mkdir(parents=True, exist_ok=True)
     stem = "latency-" + "-".join(slug(part) for part in (found.method, found.suite, found.date, found.machine))
     texts = {".json": json.dumps(found.message(), indent=1) + "\n", ".md": markdown(found, f"{stem}.svg"),
              ".svg": plot(found)}
@@ -48,9 +56,8 @@ def number(value: float) -> str:
 def title(found: Measurement) -> str:
     """One line: what was measured, on what, with which weights."""
     weights = {"synthetic": "SYNTHETIC WEIGHTS", "real": "", "none": "no weights"}[found.weights]
-    size = f"{found.parameters / 1e9:.2f} B parameters" if found.parameters and found.parameters >= 1e8 else \
-        f"{found.parameters:,} parameters" if found.parameters else ""
-    return ", ".join(filter(None, [f"{found.method} on {found.suite}", found.machine, found.dtype, size, weights]))
+    what = f"{found.method} on {found.suite}"
+    return ", ".join(filter(None, [what, found.machine, found.dtype, found.size, weights]))
 
 
 def markdown(found: Measurement, picture: str) -> str:

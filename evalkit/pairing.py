@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evalkit.assets import WARNINGS
 from evalkit.episode import parse_episode_id
-from evalkit.errors import InputError, shown
-from evalkit.frames import record_problem
+from evalkit.errors import InputError
+from evalkit.frames import checked
 from evalkit.records import ERROR, SUCCESS, Record, Run
 from evalkit.registry import load_suite
+from evalkit.tables import caveats, policy_text
 
 MISSING = "missing"
 
@@ -22,7 +22,7 @@ PLANNED_FIELDS = ("seed_policy", "seed", "full_horizon")
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two runs: its folder, the folder's name, the policy it measured, and what its assets forbid."""
+    """One of the two runs: its folder, the folder's name, the policy it measured, and what must be said of it."""
 
     name: str
     folder: str
@@ -97,34 +97,22 @@ class Loaded:
 
 
 def load_side(letter: str, run: Run) -> Loaded:
-    """`run` as side `letter` of a comparison. Raises InputError when run.json has no usable plan."""
-    info, planned = run.info, {}
-    ids = info.get("planned") if isinstance(info, dict) else None
-    if not isinstance(ids, list) or not ids:
-        raise InputError(f"{run.folder / 'run.json'} has no list of planned episodes; it was cut or edited. "
-                         "Repeat the run's command to write it again.")
-    for key in ids:
-        try:
-            suite, task, _ = parse_episode_id(str(key))
-        except ValueError as error:
-            raise InputError(f"{run.folder / 'run.json'}: planned episode {shown(key)} is not suite/task/index"
-                             ) from error
+    """`run` as side `letter` of a comparison. Raises InputError when its files do not hold together."""
+    info, records = checked(run)
+    planned: dict[str, dict[int, list[str]]] = {}
+    for key in info["planned"]:
+        suite, task, _ = parse_episode_id(key)
         planned.setdefault(suite, {}).setdefault(task, []).append(key)
-    records = run.records()
-    for record in records.values():
-        problem = record_problem(record)
-        if problem:
-            raise InputError(f"{run.episodes_path}: record {record.id!r} {problem}. Remove its line to measure the "
-                             "episode again.")
+    if not planned:
+        raise InputError(f"{run.folder / 'run.json'} plans no episode: it was cut or edited. Repeat the run's command "
+                         "to write it again.")
     return Loaded(letter, run.folder, info, planned, records)
 
 
 def describe_side(run: Loaded) -> Side:
     """What a comparison says of a run."""
-    config = run.info.get("config", {})
-    kinds = {run.fingerprint(suite).get("parts", {}).get("asset_kind", "") for suite in run.planned}
-    return Side(run.folder.name, str(run.folder), str(config.get("policy", "")), config.get("policy_options") or {},
-                tuple(WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)))
+    return Side(run.folder.name, str(run.folder), policy_text(run.info),
+                run.info["config"].get("policy_options") or {}, tuple(caveats(run.info)))
 
 
 def fingerprint_differences(a: Loaded, b: Loaded, suite: str) -> list[FieldDifference]:
@@ -199,19 +187,4 @@ def doubts(suite: str, pairing: Pairing, differences: Sequence[FieldDifference])
     if pairing.scenes_equal < pairing.scenes_checked:
         warnings.append(f"{suite}: {pairing.scenes_checked - pairing.scenes_equal} of {pairing.scenes_checked} pairs "
                         "did not start from the same state, though ids and fingerprints are equal")
-    return warnings
-
-
-def stray(run: Loaded) -> list[str]:
-    """Records that do not belong to the run, and records of other fingerprints, in words."""
-    planned = {key for tasks in run.planned.values() for ids in tasks.values() for key in ids}
-    warnings = []
-    outside = [key for key in run.records if key not in planned]
-    if outside:
-        warnings.append(f"{len(outside)} records of {run.letter} are not in its plan: ignored (first: {outside[0]})")
-    foreign = [key for key, record in run.records.items() if key in planned and record.fingerprint
-               and record.fingerprint != run.fingerprint(record.suite).get("hash")]
-    if foreign:
-        warnings.append(f"{len(foreign)} records of {run.letter} carry another fingerprint than its run.json (first: "
-                        f"{foreign[0]}): the file was edited or mixed")
     return warnings

@@ -62,7 +62,7 @@ class Gap:
 @dataclass(frozen=True)
 class Latency:
     """A measured control frequency: policy calls a second, number of calls measured, machine, and what every table must
-    say of it."""
+    say of the policy that was measured: precision, size, weights that are none."""
 
     hz: float
     calls: int
@@ -163,8 +163,9 @@ def find_latencies(files: Iterable[Path]) -> dict[str, Latency]:
         if method in found:
             raise InputError(f"{found[method][0]} and {file} both measure {method}; a table has one cell for it: pass "
                              "one of them")
-        note = "synthetic weights" if read.weights == "synthetic" else ""
-        found[method] = file, Latency(read.hz, len(read.ms), read.machine, note)
+        synthetic = "synthetic weights" if read.weights == "synthetic" else ""
+        found[method] = file, Latency(read.hz, len(read.ms), read.machine,
+                                      ", ".join(filter(None, [read.dtype, read.size, synthetic])))
     return {method: one for method, (_, one) in found.items()}
 
 
@@ -183,7 +184,8 @@ def efficiency_table(measured: Mapping[str, Latency] | None = None) -> Grid:
     fields = [[Field(text or "-") for text in (method, billion, hz, _latency(measured.get(method)), source)]
               for method, billion, hz, source in found]
     notes = ["Parameters: trained ones, in billions, as published. Hz: as published, on one A100; no n is stated. "
-             "Measured: policy calls a second of our own latency records, with the number of calls and the machine."]
+             "Measured: policy calls a second of our own latency records, with the number of calls, the machine, the "
+             "precision and all parameters that were loaded."]
     others = rows[~rows["source"].isin(SOURCES.values())].drop_duplicates("source")
     notes += [f"{source}: {note}." for source, note in zip(others["source"], others["note"])]
     return Grid("Deployment efficiency", "Deployment efficiency: parameters and control frequency.",
@@ -395,7 +397,8 @@ def _run_note(entry: Entry) -> str:
     cell = entry.cells[AVERAGE]
     short = (f" INCOMPLETE: {cell.errors} episodes ended in errors and {cell.missing} were not run; neither counts as "
              "a failure.") if cell.errors or cell.missing else ""
-    return f"{entry.label}: {entry.source}; {title(entry.run)}.{short}"
+    begun = str(entry.run.info.get("started", ""))[:10]
+    return f"{entry.label}: {entry.source}{f', {begun}' if begun else ''}; {title(entry.run)}.{short}"
 
 
 def _data(content: Content) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from evalkit.errors import InputError
+from evalkit.errors import InputError, unknown
 from evalkit.registry import load_suite
 from evalkit.stats import CONFIDENCE, detectable_difference, episodes_needed
 
@@ -18,6 +18,8 @@ DIFFERENCES = (0.01, 0.02, 0.03, 0.05, 0.10)
 CORRELATIONS = (0.0, 0.3, 0.5, 0.7)
 
 POWER = 0.8
+
+FORMATS = ("terminal", "markdown", "csv")
 
 
 def power_table(tasks: int, rates: float | Sequence[float] = 0.5, differences: Sequence[float] = DIFFERENCES,
@@ -68,6 +70,8 @@ def render(suites: Sequence[str], rates: float | Sequence[float] = 0.5, episodes
     tasks = sum(len(load_suite(name).tasks) for name in suites)
     planned = load_suite(suites[0]).episodes_per_task if episodes_per_task is None else episodes_per_task
     needed = power_table(tasks, rates, differences, correlations, power)
+    if form not in FORMATS:
+        raise unknown("table format", form, FORMATS)
     if form == "csv":
         return needed.to_csv(index=False)
     found = detection_table(tasks, planned, rates, correlations, power)
@@ -108,18 +112,19 @@ def _expected(tasks: int, rates: float | Sequence[float]) -> tuple[float, float 
     """Mean rate, and mean p (1 - p) where each task's rate is given."""
     each = np.atleast_1d(np.asarray(rates, float))
     if tasks < 1 or len(each) not in (1, tasks) or np.isnan(each).any() or not ((each >= 0) & (each <= 1)).all():
-        raise InputError(f"expected one rate, or one for each of {tasks} tasks, as fractions in [0, 1]; got "
-                         f"{each.tolist()}")
+        raise InputError(f"expected one rate, or one for each of {tasks} tasks, between 0 and 100 %; got "
+                         f"{', '.join(f'{100 * one:g}' for one in each)} %")
     return float(each.mean()), float((each * (1 - each)).mean()) if len(each) > 1 else None
 
 
 def _check(differences: Sequence[float], correlations: Sequence[float], power: float) -> None:
     if any(not 0 < difference <= 1 for difference in differences):
-        raise InputError(f"differences are fractions above 0 (0.03 is 3 points), got {list(differences)}")
+        raise InputError("differences are above 0 and at most 100 points, got "
+                         f"{', '.join(f'{100 * one:g}' for one in differences)}")
     if any(not 0 <= correlation <= 1 for correlation in correlations):
         raise InputError(f"correlations are in [0, 1], got {list(correlations)}")
     if not 0.05 < power < 1:
-        raise InputError(f"power is a fraction between 0.05 and 1, got {power}")
+        raise InputError(f"power is between 5 and 100 %, both excluded, got {100 * power:g} %")
 
 
 def _towards_half(rate: float) -> int:

@@ -124,12 +124,17 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def listing(rows: pd.DataFrame, form: str) -> str:
-    """`rows` (of `load` or `summary`) in one of `grid.FORMATS`; CSV has every column, the others no notes."""
+    """`rows` (of `load` or `summary`) in one of `grid.FORMATS`. CSV has every column; the others leave notes out, and
+    name what all rows share once, above."""
     texts = rows.astype(object).where(rows.notna(), "").astype(str)
     if "printed" in texts:
         texts = texts.assign(value=texts["printed"]).drop(columns="printed")
     shown = texts.drop(columns="note", errors="ignore").replace("", "-")
+    shared = [column for column in FILTERS if column in shown and len(shown) > 1 and shown[column].nunique() == 1]
+    said = ", ".join(f"{column} {shown[column].iloc[0]}" for column in shared)
+    name = f"Published results: {said}" if said else "Published results"
+    shown = shown.drop(columns=shared)
     words = [place for place, column in enumerate(shown) if column not in ("value", "n", "rows", "average")]
     fields = [[Field(text) for text in row] for row in shown.itertuples(index=False)]
-    return render(Grid("Published results", "Published results.", [list(shown.columns)], fields, [], data=texts,
-                       texts=frozenset(words), long=True), form)
+    return render(Grid(name, f"{name}.", [list(shown.columns)], fields, [], data=texts, texts=frozenset(words),
+                       long=True), form)

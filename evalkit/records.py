@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def read_records(path: Path) -> dict[str, Record]:
     for number, line in enumerate(lines, start=1):
         if number == len(lines):  # after the last newline: empty, or torn
             if line:
-                print(f"notice: dropped a torn last line of {path} (the writer was interrupted)", file=sys.stderr)
+                _tell_once(f"dropped a torn last line of {path} (the writer was interrupted)")
             break
         try:
             values = parse_json(line)
@@ -102,9 +103,18 @@ def read_records(path: Path) -> dict[str, Record]:
         except (ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{path}, line {number} is not a record: {error}. Remove the line to re-run its "
                              "episode.") from error
-        if record.id not in records or records[record.id].outcome == ERROR:
+        first = records.setdefault(record.id, record)
+        if first.outcome == ERROR:
             records[record.id] = record
+        elif record.outcome != ERROR and record.measurement() != first.measurement():
+            _tell_once(f"{path}, line {number} measures {record.id} again, with another result; the first stands")
     return records
+
+
+@cache
+def _tell_once(text: str) -> None:
+    """A notice; one command reads a file several times."""
+    print(f"notice: {text}", file=sys.stderr)
 
 
 class Run:

@@ -91,10 +91,12 @@ class ServeConfig:
 
     def check(self) -> None:
         """Raise InputError for a number out of range, a missing key, or a host beyond this machine without a key."""
-        for name, low, high in (("port", 0, 65535), ("most", 1, 4096), ("wait", 0, 60),
-                                ("max_message", 1024, wire.MAX_MESSAGE), ("clients", 1, 65536)):
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"{name} is {getattr(self, name)}; allowed: {low} to {high}")
+        for name, got, low, high in (("--port", self.port, 0, 65535), ("--max-batch", self.most, 1, 4096),
+                                     ("--max-wait, in seconds,", self.wait, 0, 60),
+                                     ("--max-message, in bytes,", self.max_message, 1024, wire.MAX_MESSAGE),
+                                     ("--max-clients", self.clients, 1, 65536)):
+            if not low <= got <= high:
+                raise InputError(f"{name} is {got}; allowed: {low} to {high}")
         if self.key() is None and not self.no_key and not is_loopback(self.host):
             raise InputError(f"{self.host!r} can be reached from other machines, and there is no API key. Put one into "
                              f"{KEY_VARIABLE} or a file (--api-key-file FILE), bind to 127.0.0.1 (the default), or "

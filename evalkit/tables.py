@@ -79,26 +79,45 @@ def _average_row(suite: str, name: str, rows: list[dict[str, Any]]) -> dict[str,
     }
 
 
-def policy_note(info: Mapping[str, Any]) -> str:
-    """What every table must say of the policy, by itself or by the server behind which it acts; mostly nothing."""
-    policy = info.get("policy") or {}
-    described = (policy.get("server") or {}).get("described") or {}
-    return str(policy.get("note") or described.get("note") or "")
+def caveats(info: Mapping[str, Any]) -> list[str]:
+    """What stands beside a run's numbers wherever they are shown: assets that are not upstream's; what the policy, or
+    the server behind which it acts, says of itself. Mostly nothing."""
+    kinds = {fingerprint["parts"].get("asset_kind", "") for fingerprint in info["fingerprints"].values()}
+    policy = _part(info, "policy")
+    note = policy.get("note") or _part(_part(policy, "server"), "described").get("note")
+    return [WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)] + ([f"policy: {note}"] if note else [])
+
+
+def policy_name(info: Mapping[str, Any]) -> str:
+    """The policy as a table calls it: of a file of the user's own its name alone."""
+    return info["config"]["policy"].rpartition("/")[2]
+
+
+def policy_text(info: Mapping[str, Any]) -> str:
+    """Its name and what acts behind it: the policy that a server serves, the checkpoint's hash, where known."""
+    policy = _part(info, "policy")
+    server = _part(policy, "server")
+    sha256 = str(_part(policy, "checkpoint").get("sha256") or _part(server, "checkpoint").get("sha256") or "")
+    behind = ", ".join(filter(None, [str(server.get("policy") or ""), sha256 and f"checkpoint {sha256[:12]}"]))
+    return f"{policy_name(info)} ({behind})" if behind else policy_name(info)
+
+
+def _part(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The mapping at `key`; an empty one where there is none."""
+    found = values.get(key)
+    return found if isinstance(found, Mapping) else {}
 
 
 def title(run: Run) -> str:
     """What was measured, under which rules, and whether it may be compared with published numbers."""
     info = run.info
     config = info["config"]
-    kinds = {parts["parts"].get("asset_kind", "") for parts in info["fingerprints"].values()}
-    warnings = [WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)]
-    note = policy_note(info)
-    warnings += [f"policy: {note}"] if note else []
     rules = {RULES[load_suite(name).success_rule] for name in config["suites"]}
     first, end = config["episodes"]
-    parts = [f"{', '.join(config['suites'])}: policy {config['policy']}", f"episodes {first} to {end - 1} of each task",
+    parts = [f"{', '.join(config['suites'])}: policy {policy_text(info)}",
+             f"episodes {first} to {end - 1} of each task",
              f"seed policy {config['seed_policy']} (seed {config['seed']})", *sorted(rules)]
-    return plain("; ".join(parts) + "".join(f" [{warning}]" for warning in warnings))
+    return plain("; ".join(parts) + "".join(f" [{warning}]" for warning in caveats(info)))
 
 
 def render(run: Run, form: str) -> str:

@@ -294,12 +294,15 @@ def check(*arguments: object, cwd):
 
 
 def test_the_command(tmp_path):
-    """One line a rule, status 0; a broken rule says FAIL and why, the others are still tried, status 1."""
+    """One line a rule, status 0; a broken rule says FAIL and why, the others are still tried, status 1; without chunks
+    there is nothing to try them on."""
     good = check("tests.test_check_policy:Good", "--suite", "robocasa_gr1", "-o", "scale=0.5", cwd=tmp_path)
     assert good.returncode == 0 and good.stdout.count("ok ") == 9 and "FAIL" not in good.stdout, good.stderr
     bad = check("tests.test_check_policy:OneInstruction", "--suite", "toy", cwd=tmp_path)
     assert bad.returncode == 1 and bad.stdout.count("FAIL") == 2 and bad.stdout.count("ok ") == 7
     assert "FAIL  each observation of a batch is answered with its own instruction" in bad.stdout
+    none = check("tests.test_check_policy:NotANumber", "--suite", "toy", cwd=tmp_path)
+    assert none.returncode == 1 and none.stdout.count("FAIL") == 1 and "mend this first" in none.stdout
 
 
 def test_a_file_of_the_user(tmp_path):

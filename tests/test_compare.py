@@ -33,7 +33,8 @@ UNPAIRED_B = {0: "S" * 38 + "F" * 12, 1: "FS" * 25, 2: "FS" * 25}
 def make_run(folder, outcomes, suites=("toy",), first=0, policy="noop", scene="", **parts) -> Run:
     """A run folder with a letter an episode from index `first`: success, failure, error or (.) not run."""
     run, parts = Run(folder), {**PARTS, **parts}
-    config = {"suites": list(suites), "policy": policy, "policy_options": {}}
+    config = {"suites": list(suites), "policy": policy, "policy_options": {}, "episodes": [first, first + 1],
+              "seed_policy": "per_episode", "seed": 7}
     episodes = [(f"{suite}/{task:02d}/{index:03d}", suite, task, index, letter) for suite in suites
                 for task, row in outcomes.items() for index, letter in enumerate(row, start=first)]
     fingerprint = {"hash": fingerprint_hash(parts), "parts": parts}
@@ -270,21 +271,17 @@ def test_no_average_over_fewer_measured_tasks(pair):
 
 
 def test_edited_files(tmp_path):
-    """Records outside the plan or of another fingerprint are named; a plan that was cut is refused."""
+    """What does not hold together is refused, as everywhere; so is a plan of nothing."""
     a, b = make_run(tmp_path / "a", PAIRED_A), make_run(tmp_path / "b", PAIRED_B)
-    stray = Record("toy/00/099", "toy", 0, 99, 1, "success")
-    foreign = Record("toy/01/000", "toy", 1, 0, 1, "success", fingerprint="0" * 12)
-    text = a.episodes_path.read_text()
-    kept = [line for line in text.splitlines() if '"toy/01/000"' not in line]
-    a.episodes_path.write_text("\n".join([*kept, json.dumps(asdict(stray)), json.dumps(asdict(foreign))]) + "\n")
-    found = compare(a, b)
-    assert found.tasks[0].n_a == 20
-    assert any("1 records of A are not in its plan" in warning for warning in found.warnings)
-    assert any("1 records of A carry another fingerprint" in warning for warning in found.warnings)
-    for planned in ([], None, ["toy/0"], [7]):
-        (a.folder / "run.json").write_text(json.dumps({"planned": planned, "config": {}}))
-        with pytest.raises(InputError, match="planned"):
+    info = json.loads((a.folder / "run.json").read_text())
+    for planned, told in ((None, "planned None"), (["toy/0"], "'toy/0'"), (info["planned"][1:], "not in the plan")):
+        (a.folder / "run.json").write_text(json.dumps({**info, "planned": planned}))
+        with pytest.raises(InputError, match=told):
             compare(a, b)
+    (a.folder / "run.json").write_text(json.dumps({**info, "planned": []}))
+    a.episodes_path.write_text("")
+    with pytest.raises(InputError, match="plans no episode"):
+        compare(a, b)
 
 
 def test_not_a_run(tmp_path):
@@ -338,6 +335,14 @@ def test_readable_forms_of_unlike_runs(pair, form):
                  "Cochran-Mantel-Haenszel", "+1.4, +36.8", "0.0368", "this size shows about"):
         assert part in text, part
     assert "only A/B" not in text and "succeeded (" not in text and "INCOMPLETE" not in text
+
+
+def test_a_reconstruction_is_marked(tmp_path):
+    """What every table must say of a policy stands beside its run."""
+    a, b = make_run(tmp_path / "a", PAIRED_A), make_run(tmp_path / "b", PAIRED_B, policy="qwen3dit")
+    info = json.loads((b.folder / "run.json").read_text())
+    (b.folder / "run.json").write_text(json.dumps({**info, "policy": {"note": "reconstruction of Qwen3DiT"}}))
+    assert "- B: b (policy qwen3dit) [policy: reconstruction of Qwen3DiT]" in render(compare(a, b), "terminal")
 
 
 def test_markdown_table(pair):

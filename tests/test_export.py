@@ -141,6 +141,14 @@ def test_a_failed_export_leaves_the_old_file(run, tmp_path):
     assert (tmp_path / "out.csv").read_text() == "old"
 
 
+def test_an_export_makes_its_folders(run, tmp_path):
+    """Folders on the way are made; a place that cannot be written is named."""
+    export(run, tmp_path / "new" / "deep" / "out.csv", "csv")
+    assert (tmp_path / "new" / "deep" / "out.csv").read_text().startswith("id,suite,task")
+    for place in (tmp_path, run.episodes_path / "out.csv"):
+        assert f"cannot write {place}" in refusal(export, run, place, "csv")
+
+
 @pytest.mark.parametrize("changes, told", [
     ({"outcome": "sucess"}, ["outcome 'sucess'", "success, failure, error"]),
     ({"steps": "40"}, ["steps '40'", "int"]),
@@ -149,6 +157,9 @@ def test_a_failed_export_leaves_the_old_file(run, tmp_path):
     ({"seconds_reset": None}, ["seconds_reset None"]),
     ({"index": 1}, ["another episode"]),
     ({"id": "toy/01/000", "task": 1}, ["toy/01/000", "not in the plan"]),
+    ({"steps": -1}, ["steps -1", "negative"]),
+    ({"outcome": "success"}, ["'success'", "any_step False, which decides it"]),
+    ({"fingerprint": "g"}, ["'g'", "'f' for toy", "another run"]),
 ])
 def test_edited_records_are_refused_by_field(run, changes, told):
     """A value that no evaluation writes is named with its record, file and field, and the next move."""

@@ -233,13 +233,15 @@ def test_plot():
 
 
 def test_the_measured_column(tmp_path):
-    """A measurement stands in its method's rows, whatever the case of its name, with n, machine and label."""
+    """A measurement stands in its method's rows, whatever the case of its name, with n, machine, precision, the size of
+    what was measured (a tiny model must not pass for the published one) and label."""
     latency_report.write(replace(MEASURED, method="dit4dit"), tmp_path)
-    latency_report.write(replace(MEASURED, method="mine", weights="real"), tmp_path)
+    latency_report.write(replace(MEASURED, method="mine", weights="real", parameters=815_727), tmp_path)
     table = efficiency_table(find_latencies(sorted(tmp_path.glob("*.json"))))
     rows = {row[0].text: row[3].text for row in table.rows}
-    assert rows["DiT4DiT"] == "25.0 (n=10, NVIDIA H200, synthetic weights)"
-    assert rows["mine"] == "25.0 (n=10, NVIDIA H200)" and rows["GR00T-N1.5"] == "-" and "dit4dit" not in rows
+    assert rows["DiT4DiT"] == "25.0 (n=10, NVIDIA H200, bfloat16, 10.64 B parameters, synthetic weights)"
+    assert rows["mine"] == "25.0 (n=10, NVIDIA H200, bfloat16, 815,727 parameters)"
+    assert rows["GR00T-N1.5"] == "-" and "dit4dit" not in rows
 
 
 def test_two_measurements_of_one_method(tmp_path):

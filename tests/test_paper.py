@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.entries import Cell, mean_cell
+from evalkit.entries import Cell, gr1_layout, mean_cell
 from evalkit.errors import InputError
 from evalkit.grid import FORMATS, Field, Grid, render
 from evalkit.paper import Latency, efficiency_table, find_references, gr1_table, libero_table, tables, verdict
@@ -40,7 +40,8 @@ def make_run(folder: Path, counts: dict, assets: str = "real", policy: str = "mi
         for index, outcome in enumerate(outcomes):
             planned.append(f"{suite}/{task:02d}/{index:03d}")
             if outcome:
-                records.append(Record(planned[-1], suite, task, index, seed=1, outcome=outcome, steps=5))
+                records.append(Record(planned[-1], suite, task, index, seed=1, outcome=outcome, steps=5,
+                                      fingerprint="0"))
     suites = list(dict.fromkeys(suite for suite, _ in counts))
     info = {"config": {"suites": suites, "policy": policy, "episodes": [0, 50], "seed_policy": "reference", "seed": 7},
             "planned": planned,
@@ -441,6 +442,20 @@ def test_terminal_shows_every_number(tmp_path, monkeypatch, columns):
     for number in load(benchmark="libero", source="Table 1", metric="success_rate")["printed"]:
         assert any(word.rstrip("*=") == number for word in words), number
     assert words.count("490/500") == 4 and words.count("consistent") >= 4
+
+
+@pytest.mark.parametrize("columns", [78, 80, 100])
+def test_names_stay_whole_in_a_narrow_window(monkeypatch, columns):
+    """All 24 names and all four methods, unbroken, in windows that are too narrow for the headings in one line."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    text = re.sub(r"\x1b\[[0-9;]*m", "", render(gr1_table(), "terminal"))
+    rows = [line.split() for line in text.splitlines()]
+    assert max(map(len, text.splitlines())) <= columns
+    assert {row[0]: len(row) for row in rows if row and row[0] in gr1_layout().headings} == dict.fromkeys(
+        gr1_layout().headings, 5)
+    assert ["GR00T-N1.5", "GR00T-N1.6", "Qwen3DiT", "DiT4DiT"] in [row[-4:] for row in rows]
 
 
 def test_terminal_without_a_window():

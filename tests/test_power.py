@@ -74,6 +74,20 @@ def test_wrong_input(more):
         power_table(**{"tasks": 3, **more})
 
 
+@pytest.mark.parametrize("more, told", [({"rates": 1.2}, "got 120 %"), ({"differences": [0.0]}, "points, got 0"),
+                                        ({"power": 1.0}, "got 100 %")])
+def test_wrong_input_is_repeated_as_it_was_given(more, told):
+    """The command line takes percent and points: so do the messages."""
+    with pytest.raises(InputError, match=told):
+        power_table(**{"tasks": 3, **more})
+
+
+def test_unknown_form():
+    """The forms are named."""
+    with pytest.raises(InputError, match=r"unknown table format 'latex'.*\n.*terminal, markdown, csv"):
+        render(["toy"], form="latex")
+
+
 def test_wrong_planned_size():
     """No episodes is no plan."""
     with pytest.raises(InputError, match="0 episodes a task"):

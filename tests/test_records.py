@@ -132,6 +132,14 @@ def test_errors_are_superseded_and_measurements_are_not(tmp_path, outcomes, kept
     assert run.records()["toy/00/000"].outcome == kept
 
 
+def test_another_result_is_told_once(tmp_path, capsys):
+    """A second measurement that differs is named with its line, once a process; an equal one is nothing to tell."""
+    run = write(tmp_path, record(0, "success"), record(1), record(1, seconds_policy=2.0), record(0, "failure"))
+    assert [run.records()["toy/00/000"].outcome for _ in range(2)] == ["success", "success"]
+    told = capsys.readouterr().err
+    assert told.count("notice") == 1 and "line 4 measures toy/00/000 again, with another result" in told
+
+
 def test_missing_are_those_without_a_measurement():
     """Not run or ended in an error: both are still to be measured, in planned order."""
     records = {"toy/00/000": record(0), "toy/00/001": record(1, "error"), "toy/00/003": record(3, "failure")}

@@ -176,7 +176,7 @@ def test_averages_with_bounds(tmp_path):
     """(3/4 + 0/2 + 1/5) / 3; bounds (3/5 + 0/5 + 1/5) / 3 and (4/5 + 3/5 + 1/5) / 3 over all planned episodes."""
     page = report(tmp_path, make_run(tmp_path / "run"))
     row = page.row("results", "toy")
-    assert row[:4] == ["toy", "3", "4/11", "31.7"] and row[5:7] == ["2", "2"] and row[-1] == "26.7 to 53.3"
+    assert row[:3] == ["toy", "4/11", "31.7"] and row[4:7] == ["3", "2", "2"] and row[-1] == "26.7 to 53.3"
     assert "INCOMPLETE: of 15 planned episodes 2 ended in errors and 2 were not run" in page.words
 
 
@@ -189,10 +189,10 @@ def test_a_complete_run_has_no_such_words(tmp_path):
 def test_an_average_over_some_tasks_says_so(tmp_path):
     """A run over one of three tasks says so beside its average; a task without measurement leaves none at all."""
     page = report(tmp_path, make_run(tmp_path / "some", {0: [("success", 8)]}))
-    assert page.row("results", "toy")[1:4] == ["1 of 3", "1/1", "100.0"]
+    assert page.row("results", "toy")[1:5] == ["1/1", "100.0", "[20.7, 100.0]", "1 of 3"]
     assert page.row("forest", "average")[2].endswith("over 1 of 3 tasks")
     page = report(tmp_path, make_run(tmp_path / "none", {**OUTCOMES, 1: [("error", 0), None]}))
-    assert page.row("results", "toy")[3:5] == ["-", "-"] and not re.search(r"\bnan\b", page.words, re.I)
+    assert page.row("results", "toy")[2:4] == ["-", "-"] and not re.search(r"\bnan\b", page.words, re.I)
 
 
 @pytest.mark.parametrize("kind, warning", [
@@ -205,6 +205,23 @@ def test_assets_are_named_wherever_numbers_are(tmp_path, kind, warning):
         assert warning in title and page.words.count(warning) >= 5
     else:
         assert "not comparable" not in page.words
+
+
+def test_a_reconstruction_is_named_wherever_numbers_are(tmp_path):
+    """What a policy says of itself stands where the words on assets stand."""
+    run = make_run(tmp_path / "run")
+    info = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps({**info, "policy": {"note": "reconstruction of Qwen3DiT"}}))
+    assert report(tmp_path, run, published={"near": 0.5}).words.count("policy: reconstruction of Qwen3DiT") >= 5
+
+
+def test_what_is_left_to_its_default_is_no_fact(tmp_path):
+    """Provenance is not padded with nulls."""
+    run = make_run(tmp_path / "run")
+    info = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps({**info, "settings": {"workers": None, "retries": 2}}))
+    words = report(tmp_path, run).words
+    assert "settings: retries" in words and "settings: workers" not in words
 
 
 def test_forest_plot(tmp_path):

@@ -371,8 +371,9 @@ def test_this_machine_needs_none(host, monkeypatch):
 
 def test_bad_settings(tmp_path):
     """Numbers out of range and unusable key files are named."""
-    for wrong, words in (({"port": 70000}, "port is 70000; allowed: 0 to 65535"), ({"most": 0}, "most is 0"),
-                         ({"wait": -1}, "wait is -1"), ({"max_message": 5}, "max_message is 5"),
+    for wrong, words in (({"port": 70000}, "--port is 70000; allowed: 0 to 65535"), ({"most": 0}, "--max-batch is 0"),
+                         ({"wait": -1}, "--max-wait, in seconds, is -1"),
+                         ({"max_message": 5}, "--max-message, in bytes, is 5"),
                          ({"key_file": str(tmp_path / "none")}, "cannot read the API key")):
         with pytest.raises(InputError, match=words):
             ServeConfig("p", "toy", **wrong).check()

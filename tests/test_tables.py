@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
 import sys
@@ -39,7 +40,8 @@ def make_run(folder, outcomes=OUTCOMES, suites=("toy",), **parts) -> Run:
         for (suite, task, index), name in reversed(ids.items()):
             if outcomes[task][index] is not None:
                 outcome, steps = outcomes[task][index]
-                run.append(Record(name, suite, task, index, seed=1, outcome=outcome, steps=steps))
+                run.append(Record(name, suite, task, index, seed=1, outcome=outcome, steps=steps,
+                                  fingerprint=fingerprint["hash"]))
     return run
 
 
@@ -123,6 +125,21 @@ def test_title_says_what_was_measured(run):
     for part in ("toy", "noop", "0 to 4", "per_episode", "seed 7", "predicate true at any step"):
         assert part in title(run)
     assert "not comparable" not in title(run)
+
+
+@pytest.mark.parametrize("policy, described, told", [
+    ("dit4dit", {"checkpoint": {"path": "x", "sha256": "0123456789abcdef"}},
+     "policy dit4dit (checkpoint 0123456789ab);"),
+    ("remote", {"server": {"policy": "dit4dit", "checkpoint": {"sha256": "0123456789abcdef"}}},
+     "policy remote (dit4dit, checkpoint 0123456789ab);"),
+    ("of/mine/mine.py:Mine", {}, "policy mine.py:Mine;"), ("noop", {"server": "edited"}, "policy noop;"),
+])
+def test_title_says_what_acts(run, policy, described, told):
+    """A checkpoint by its hash, a server by what it serves, a file of one's own by its name."""
+    info = run.info
+    (run.folder / "run.json").write_text(json.dumps(
+        {**info, "policy": described, "config": {**info["config"], "policy": policy}}))
+    assert told in title(run)
 
 
 @pytest.mark.parametrize("kind, warning", [

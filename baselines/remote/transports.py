@@ -261,7 +261,8 @@ def _until(address: Address, attempt: Callable[[float], Found]) -> Found:
             status = error.response.status_code
             if status in (401, 403):
                 raise RemoteError(f"{address.url} wants another API key than it got (HTTP {status}): put it into the "
-                                  "environment variable that option api_key_variable names") from error
+                                  "environment variable EVALKIT_API_KEY, or the one that option api_key_variable "
+                                  "names") from error
             if status not in BUSY or left < RETRY_SECONDS:
                 kind = Gone if status in BUSY else RemoteError
                 raise kind(f"{address.url} refused the connection: HTTP {status}") from error

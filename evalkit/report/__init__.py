@@ -16,7 +16,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from evalkit.records import Run, write_atomically
+from evalkit.frames import write_out
+from evalkit.records import Run
 from evalkit.report import charts, contents, pairs
 from evalkit.report.markers import Markers, given, of_paper
 
@@ -28,14 +29,13 @@ def write_report(runs: Sequence[Run], path: Path, published: Mapping[str, float]
 
     published: rates for the forest plot, fractions by task name (a suite's name stands for its average); None for the
     paper's. Same records, same bytes. Videos stay where they are and are named relative to `path`.
-    Raises InputError when a run is not one, or its files do not hold together.
+    Raises InputError when a run is not one, its files do not hold together, or `path` cannot be written.
     """
     path = Path(path)
     opened = contents.open_runs(runs)
     markers = published if isinstance(published, Markers) else given(published) if published is not None else \
         of_paper([suite for run in opened for suite in run.suites])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, render(opened, markers, path.parent).encode("utf-8", "backslashreplace"))
+    write_out(path, render(opened, markers, path.parent).encode("utf-8", "backslashreplace"))
     return path
 
 

@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from evalkit.assets import WARNINGS
 from evalkit.errors import InputError
 from evalkit.frames import MISSING, checked, load
 from evalkit.records import ERROR, FAILURE, SUCCESS, Run, file_inside
@@ -22,7 +21,7 @@ from evalkit.report import charts
 from evalkit.report.markers import Marker, Markers
 from evalkit.report.pairs import Pair, discordant
 from evalkit.report.utilisation import utilisation
-from evalkit.tables import AVERAGE, task_table, title
+from evalkit.tables import AVERAGE, caveats, task_table, title
 
 GLYPHS = {SUCCESS: "✓", FAILURE: "✕", ERROR: "!", MISSING: "·"}
 PHASES = ("reset", "physics", "render", "policy")
@@ -62,9 +61,8 @@ class Opened:
 
     @property
     def warnings(self) -> list[str]:
-        """What keeps the numbers from being compared with published ones."""
-        kinds = {parts["parts"].get("asset_kind", "") for parts in self.info["fingerprints"].values()}
-        return [WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)]
+        """What must be said beside the run's numbers."""
+        return caveats(self.info)
 
 
 def open_runs(runs: Sequence[Run]) -> list[Opened]:
@@ -260,7 +258,7 @@ def success_steps(opened: Opened, suite: str) -> dict[str, Any]:
 
 
 def _facts(info: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Command, git revision, versions, machine, config: name and text."""
+    """Command, git revision, versions, machine, config: name and text of what is not left to its default."""
     git = info.get("git") or {}
     revision = f"{git.get('revision') or 'unknown'}{' (with uncommitted changes)' if git.get('modified') else ''}"
     single = [("command", info.get("command", "unknown")), ("started", info.get("started", "unknown")),
@@ -269,7 +267,7 @@ def _facts(info: Mapping[str, Any]) -> list[tuple[str, str]]:
               for part in info.get("merged", [])]
     grouped = [(f"{group}: {key}", _plain(value))
                for group in ("policy", "versions", "hardware", "config", "settings")
-               for key, value in (info.get(group) or {}).items()]
+               for key, value in (info.get(group) or {}).items() if value is not None]
     return [*single, *merged, *grouped]
 
 
