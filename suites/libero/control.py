@@ -18,7 +18,10 @@ from typing import Any
 
 import mujoco
 import numpy as np
+from numba import njit
 
+from suites.libero import compiled, solver
+from suites.libero.compiled import find_offsets
 from suites.libero.osc import drive
 
 #: Observables that an Observation is made of, besides the cameras' (robosuite's names).
@@ -76,11 +79,12 @@ class ControlStep:
         arm, last = self._arm, self._arm.substeps - 1
         sampled, seen = self._clock.advance(arm.substeps), {}
         with disabled(arm.model, mujoco.mjtDisableBit.mjDSBL_SENSOR):
-            for substep in range(last):
-                arm.advance(action if substep == 0 else None)
-                if substep == sampled:
-                    seen = self._read(names)
-        arm.advance()
+            arm.begin(action)
+            if sampled < last:
+                arm.advance(sampled + 1)
+                seen = self._read(names)
+            arm.advance(last - sampled - 1 if sampled < last else last)
+        arm.advance(1)
         return self._read(names) if sampled == last else seen
 
     def _read(self, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -122,34 +126,26 @@ class Arm:
     def __init__(self, inner: Any) -> None:
         self.model, self._data, self._robot = inner.sim.model._model, inner.sim.data._data, inner.robots[0]
         self.substeps = int(inner.control_timestep / inner.model_timestep)
-        data, robot, dofs = self._data, self._robot, _span(inner.robots[0]._ref_joint_vel_indexes)
+        model, data, robot = self.model, self._data, self._robot
+        dofs = _span(robot._ref_joint_vel_indexes)
         if dofs.start != 0:
             raise ValueError(f"the arm's degrees of freedom start at {dofs.start} instead of 0")
         motors, fingers = _span(robot._ref_joint_actuator_indexes), _span(robot._ref_joint_gripper_actuator_indexes)
-        low, high = self.model.actuator_ctrlrange[fingers].T
-        self._site = robot.eef_site_id
-        self._jacobian, self._inertia = np.zeros((2, 3, self.model.nv)), np.zeros((self.model.nv, self.model.nv))
-        self._hand = data.site_xpos[self._site], data.site_xmat[self._site].reshape(3, 3)
+        low, high = model.actuator_ctrlrange[fingers].T
+        inertia = np.empty((model.nv, model.nv))
+        mujoco.mj_fullM(model, inertia, np.arange(len(data.qM), dtype=np.float64))
+        entries = np.ascontiguousarray(inertia[dofs, dofs].astype(np.int64))
+        self._hand = data.site_xpos[robot.eef_site_id], data.site_xmat[robot.eef_site_id].reshape(3, 3)
         self._state = data.qpos[_span(robot._ref_joint_pos_indexes)], data.qvel, data.qfrc_bias[dofs], *self._hand
         self._motors = data.ctrl[motors], *robot.torque_limits
         self._fingers = data.ctrl[fingers], 0.5 * (high + low), 0.5 * (high - low)
+        self._simulator = (model._address, data._address, find_offsets(), solver.problem(model, data),
+                           solver.supports(model), robot.eef_site_id)
+        self._drive = np.zeros((2, 3, model.nv)), data.qM, entries, *self._state
 
-    def advance(self, action: np.ndarray | None = None) -> None:
-        """Simulate one substep; the first of a control step is given the action (7,) and sets its goal."""
-        model, data = self.model, self._data
-        mujoco.mj_step1(model, data)
-        # Upstream's two forward calls, both under the controls of the substep before; the second one starts where the
-        # first one's solver ended.
-        mujoco.mj_forwardSkip(model, data, mujoco.mjtStage.mjSTAGE_VEL, 1)
-        mujoco.mj_fwdConstraint(model, data)
-        if action is not None:
-            self._set_goal(action)
-        mujoco.mj_jacSite(model, data, self._jacobian[0], self._jacobian[1], self._site)
-        mujoco.mj_fullM(model, self._inertia, data.qM)
-        drive(*self._arguments)
-        mujoco.mj_step2(model, data)
-
-    def _set_goal(self, action: np.ndarray) -> None:
+    def begin(self, action: np.ndarray) -> None:
+        """Take up the action (7,) of a control step; the next `advance` goes on from here."""
+        mujoco.mj_step1(self.model, self._data)
         controller, gripper = self._robot.controller, self._robot.gripper
         controller.ee_pos, controller.ee_ori_mat = (array.copy() for array in self._hand)
         controller.new_update = False  # it is up to date with what `set_goal` reads
@@ -158,9 +154,46 @@ class Arm:
         # models/grippers/panda_gripper.py: -1 opens, +1 closes, the fingers in opposite directions
         gripper.current_action = np.array(gripper.current_action)
         speed = np.array([-1.0, 1.0]) * gripper.speed * np.sign(action[6:])
-        self._arguments = (self._jacobian, self._inertia, *self._state, controller.goal_pos, controller.goal_ori,
-                           controller.kp, controller.kd, controller.initial_joint, *self._motors,
-                           gripper.current_action, speed, *self._fingers)
+        self._goal = (controller.goal_pos, controller.goal_ori, controller.kp, controller.kd, controller.initial_joint,
+                      *self._motors, gripper.current_action, speed, *self._fingers)
+        self._begun = True
+
+    def advance(self, substeps: int) -> None:
+        """Simulate `substeps` of the control step."""
+        simulate(substeps, self._begun, *self._simulator, *self._drive, *self._goal)
+        self._begun = self._begun and substeps == 0
+
+
+@njit(cache=True, nogil=True)
+def simulate(substeps, begun, model, data, at, problem, solves, site, jacobian, *drive_arguments):
+    """Run `substeps`, of the first of which mj_step1 has `begun` or not. model, data: addresses; solves: whether
+    solver.py may; site: the hand's; the rest is osc.drive's."""
+    for substep in range(substeps):
+        if substep > 0 or not begun:
+            compiled.mj_step1(model, data)
+        rows = solver.rows(data, at, len(problem.qacc))
+        kept = np.full(len(rows.state), -1, np.int8)
+        # Upstream's two forward calls, both under the controls of the substep before; the second one starts where the
+        # first one's solver ended.
+        compiled.mj_fwd_actuation(model, data)
+        compiled.mj_fwd_acceleration(model, data)
+        if solves:
+            cost = solver.solve(model, data, at, problem, rows, kept, np.nan)
+            solver.solve(model, data, at, problem, rows, kept, cost)
+        else:
+            compiled.mj_fwd_constraint(model, data)
+            compiled.mj_fwd_constraint(model, data)
+        compiled.mj_jac_site(model, data, jacobian[0].ctypes.data, jacobian[1].ctypes.data, site)
+        drive(jacobian, *drive_arguments)
+        if not solves:
+            compiled.mj_step2(model, data)
+            continue
+        compiled.mj_fwd_actuation(model, data)
+        compiled.mj_fwd_acceleration(model, data)
+        solver.solve(model, data, at, problem, rows, kept, np.nan)
+        compiled.mj_sensor_acc(model, data)
+        compiled.mj_check_acc(model, data)
+        compiled.mj_euler(model, data)
 
 
 def _span(indexes: list[int]) -> slice:
