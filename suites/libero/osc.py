@@ -15,8 +15,8 @@ from robosuite.utils.control_utils import nullspace_torques, opspace_matrices, o
 
 
 @numba.njit(cache=True)
-def drive(jacobian, inertia, entries, qpos, qvel, bias, position, rotation, goal_position, goal_rotation, stiffness, damping,
-          rest, motors, low, high, grip, grip_speed, fingers, middle, half):
+def drive(position, rotation, goal_position, goal_rotation, jacobian, inertia, entries, qpos, qvel, bias, stiffness,
+          damping, rest, motors, low, high, grip, grip_speed, fingers, middle, half):
     """Write the arm's clipped torques (N m) to `motors` (n,) and the gripper's commands to `fingers` (2,).
 
     The arm's n joints are the first of the model's. jacobian: (2, 3, nv) of the hand, linear and angular. inertia: the

@@ -70,7 +70,7 @@ class Rows(NamedTuple):
 def supports(model: mujoco.MjModel) -> bool:
     """Whether `solve` does all that MuJoCo would do with this model."""
     option, jacobian = model.opt, mujoco.mjtJacobian
-    dense = option.jacobian == jacobian.mjJAC_DENSE or option.jacobian == jacobian.mjJAC_AUTO and model.nv < 60
+    dense = option.jacobian == jacobian.mjJAC_DENSE or (option.jacobian == jacobian.mjJAC_AUTO and model.nv < 60)
     return (dense and option.solver == mujoco.mjtSolver.mjSOL_NEWTON and option.noslip_iterations == 0
             and option.enableflags == 0 and not option.disableflags & mujoco.mjtDisableBit.mjDSBL_WARMSTART)
 
