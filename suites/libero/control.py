@@ -18,11 +18,19 @@ from typing import Any
 
 import mujoco
 import numpy as np
+from numba import njit
+from robosuite.utils.transform_utils import axisangle2quat, quat2mat
 
+from suites.libero import compiled, solver
+from suites.libero.compiled import find_offsets
 from suites.libero.osc import drive
 
 #: Observables that an Observation is made of, besides the cameras' (robosuite's names).
 STATE_OBSERVABLES = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
+
+_NO_TURN = np.eye(3)
+#: Change of the fingers' commands for a gripper action of -1, which opens them.
+_OPENING = np.array([-1.0, 1.0])
 
 
 @contextlib.contextmanager
@@ -57,34 +65,30 @@ class ControlStep:
 
         look: whether the cameras' images are among them. Raises ValueError after upstream's own horizon of 1000 steps.
         """
-        inner = self._inner
-        if not inner.robots[0].controller.new_update:
-            # The first step after a reset: upstream's controller still sees the robot before its init state was set.
-            seen, _, success, _ = inner.step(action)
-            return seen, bool(success)
+        inner, arm = self._inner, self._arm
         if inner.done:
             raise ValueError(f"upstream's episode ended after {inner.horizon} steps; reset it")
         inner.timestep += 1
-        seen = self._simulate(action, STATE_OBSERVABLES + self._cameras if look else STATE_OBSERVABLES)
+        sampled, begin = self._clock.advance(arm.substeps), 0
+        if not inner.robots[0].controller.new_update:
+            # The first step after a reset: upstream's controller still sees the robot before its init state was set.
+            inner.sim.forward()
+            inner._pre_action(action, True)
+            inner.sim.step()
+            arm.sample()
+            begin = 1
+        arm.aim(action)
+        pause = max(begin, sampled + 1) if look else arm.substeps
+        arm.advance(begin, pause, sampled)
+        seen = {name: array.copy() for name, array in arm.seen.items()}
+        if look:
+            seen |= {name: np.array(inner._observables[name]._sensor({})) for name in self._cameras}
+            arm.advance(pause, arm.substeps, sampled)
         inner.cur_time += inner.control_timestep
         success = inner._check_success()
         inner.done = inner.timestep >= inner.horizon and not inner.ignore_done
         inner._post_process()
         return seen, bool(success)
-
-    def _simulate(self, action: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        arm, last = self._arm, self._arm.substeps - 1
-        sampled, seen = self._clock.advance(arm.substeps), {}
-        with disabled(arm.model, mujoco.mjtDisableBit.mjDSBL_SENSOR):
-            for substep in range(last):
-                arm.advance(action if substep == 0 else None)
-                if substep == sampled:
-                    seen = self._read(names)
-        arm.advance()
-        return self._read(names) if sampled == last else seen
-
-    def _read(self, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        return {name: np.array(self._inner._observables[name]._sensor({})) for name in names}
 
 
 class ObservableClock:
@@ -117,50 +121,108 @@ class ObservableClock:
 
 
 class Arm:
-    """The Panda under upstream's OSC_POSE controller, and its gripper, substep by substep."""
+    """The Panda under upstream's OSC_POSE controller, and its gripper.
+
+    seen: observables by upstream's names, as they were when last sampled.
+    """
 
     def __init__(self, inner: Any) -> None:
-        self.model, self._data, self._robot = inner.sim.model._model, inner.sim.data._data, inner.robots[0]
-        self.substeps = int(inner.control_timestep / inner.model_timestep)
-        data, robot, dofs = self._data, self._robot, _span(inner.robots[0]._ref_joint_vel_indexes)
+        self._robot, self.substeps = inner.robots[0], int(inner.control_timestep / inner.model_timestep)
+        model, data, robot = inner.sim.model._model, inner.sim.data._data, self._robot
+        dofs, joints = _span(robot._ref_joint_vel_indexes), _span(robot._ref_joint_pos_indexes)
         if dofs.start != 0:
             raise ValueError(f"the arm's degrees of freedom start at {dofs.start} instead of 0")
         motors, fingers = _span(robot._ref_joint_actuator_indexes), _span(robot._ref_joint_gripper_actuator_indexes)
-        low, high = self.model.actuator_ctrlrange[fingers].T
-        self._site = robot.eef_site_id
-        self._jacobian, self._inertia = np.zeros((2, 3, self.model.nv)), np.zeros((self.model.nv, self.model.nv))
-        self._hand = data.site_xpos[self._site], data.site_xmat[self._site].reshape(3, 3)
-        self._state = data.qpos[_span(robot._ref_joint_pos_indexes)], data.qvel, data.qfrc_bias[dofs], *self._hand
+        low, high = model.actuator_ctrlrange[fingers].T
+        site, body = robot.eef_site_id, model.body(robot.robot_model.eef_name).id
+        position, rotation = data.site_xpos[site], data.site_xmat[site].reshape(3, 3)
+        watched = position, data.xquat[body], data.qpos[_span(robot._ref_gripper_joint_pos_indexes)]
+        self.seen = {name: array.copy() for name, array in zip(STATE_OBSERVABLES, watched)}
+        self._watched = *watched, *self.seen.values()
+        self._simulator = (model._address, data._address, find_offsets(), solver.problem(model, data),
+                           solver.supports(model), site, position, rotation)
+        self._arm = (np.zeros((2, 3, model.nv)), data.qM, _entries(model, dofs), data.qpos[joints], data.qvel,
+                     data.qfrc_bias[dofs])
         self._motors = data.ctrl[motors], *robot.torque_limits
         self._fingers = data.ctrl[fingers], 0.5 * (high + low), 0.5 * (high - low)
 
-    def advance(self, action: np.ndarray | None = None) -> None:
-        """Simulate one substep; the first of a control step is given the action (7,) and sets its goal."""
-        model, data = self.model, self._data
-        mujoco.mj_step1(model, data)
+    def aim(self, action: np.ndarray) -> None:
+        """Take up the action (7,) of a new control step (controllers/osc.py `set_goal`)."""
+        controller, gripper = self._robot.controller, self._robot.gripper
+        delta = controller.scale_action(action[:6])
+        turns = bool(delta[3:].any())
+        turn = quat2mat(axisangle2quat(delta[3:])) if turns else _NO_TURN
+        # New arrays, as upstream makes: they are changed in place here, which nobody else should see.
+        controller.goal_pos, controller.goal_ori = np.array(controller.goal_pos), np.array(controller.goal_ori)
+        gripper.current_action = np.array(gripper.current_action)
+        # models/grippers/panda_gripper.py: -1 opens, +1 closes, the fingers in opposite directions
+        speed = _OPENING * gripper.speed * np.sign(action[6:])
+        self._action = (turns, turn, delta, controller.goal_pos, controller.goal_ori, *self._arm, controller.kp,
+                        controller.kd, controller.initial_joint, *self._motors, gripper.current_action, speed,
+                        *self._fingers)
+
+    def advance(self, begin: int, end: int, sampled: int) -> None:
+        """Simulate the substeps from `begin` to before `end`; after substep `sampled` the observables are sampled."""
+        if begin < end:
+            simulate(begin, end, self.substeps - 1, sampled, self._watched, *self._simulator, *self._action)
+
+    def sample(self) -> None:
+        """Sample the observables now."""
+        sample(*self._watched)
+
+
+@njit(cache=True)
+def sample(position, quaternion, grip, seen_position, seen_quaternion, seen_grip):
+    """Copy the hand's pose and the fingers' joints; upstream's quaternions are wxyz in mjData and xyzw when seen."""
+    seen_position[:], seen_grip[:] = position, grip
+    seen_quaternion[:3], seen_quaternion[3] = quaternion[1:], quaternion[0]
+
+
+@njit(cache=True, nogil=True)
+def simulate(begin, end, last, sampled, watched, model, data, at, problem, solves, site, position, rotation, turns,
+             turn, delta, goal_position, goal_rotation, jacobian, *arguments):
+    """Substeps of a control step. model, data: addresses; solves: whether solver.py may; site, position, rotation: the
+    hand's. The first substep moves the goals, in place, by delta (6,), of which turn (3, 3) is the rotation if it
+    `turns`; the rest is for osc.drive."""
+    for substep in range(begin, end):
+        compiled.mj_step1(model, data)
+        rows = solver.rows(data, at, len(problem.qacc))
+        kept = np.full(len(rows.state), -1, np.int8)
         # Upstream's two forward calls, both under the controls of the substep before; the second one starts where the
         # first one's solver ended.
-        mujoco.mj_forwardSkip(model, data, mujoco.mjtStage.mjSTAGE_VEL, 1)
-        mujoco.mj_fwdConstraint(model, data)
-        if action is not None:
-            self._set_goal(action)
-        mujoco.mj_jacSite(model, data, self._jacobian[0], self._jacobian[1], self._site)
-        mujoco.mj_fullM(model, self._inertia, data.qM)
-        drive(*self._arguments)
-        mujoco.mj_step2(model, data)
+        compiled.mj_fwd_actuation(model, data)
+        compiled.mj_fwd_acceleration(model, data)
+        if solves:
+            cost = solver.solve(model, data, at, problem, rows, kept, np.nan)
+            solver.solve(model, data, at, problem, rows, kept, cost)
+        else:
+            compiled.mj_fwd_constraint(model, data)
+            compiled.mj_fwd_constraint(model, data)
+        if substep == 0:
+            goal_position[:] = position + delta[:3]
+            if turns:
+                goal_rotation[:] = np.dot(turn, rotation)
+        compiled.mj_jac_site(model, data, jacobian[0].ctypes.data, jacobian[1].ctypes.data, site)
+        drive(position, rotation, goal_position, goal_rotation, jacobian, *arguments)
+        if solves:
+            compiled.mj_fwd_actuation(model, data)
+            compiled.mj_fwd_acceleration(model, data)
+            solver.solve(model, data, at, problem, rows, kept, np.nan)
+            if substep == last:
+                compiled.mj_sensor_acc(model, data)
+            compiled.mj_check_acc(model, data)
+            compiled.mj_euler(model, data)
+        else:
+            compiled.mj_step2(model, data)
+        if substep == sampled:
+            sample(*watched)
 
-    def _set_goal(self, action: np.ndarray) -> None:
-        controller, gripper = self._robot.controller, self._robot.gripper
-        controller.ee_pos, controller.ee_ori_mat = (array.copy() for array in self._hand)
-        controller.new_update = False  # it is up to date with what `set_goal` reads
-        controller.set_goal(action[:6])
-        controller.new_update = True
-        # models/grippers/panda_gripper.py: -1 opens, +1 closes, the fingers in opposite directions
-        gripper.current_action = np.array(gripper.current_action)
-        speed = np.array([-1.0, 1.0]) * gripper.speed * np.sign(action[6:])
-        self._arguments = (self._jacobian, self._inertia, *self._state, controller.goal_pos, controller.goal_ori,
-                           controller.kp, controller.kd, controller.initial_joint, *self._motors,
-                           gripper.current_action, speed, *self._fingers)
+
+def _entries(model: mujoco.MjModel, dofs: slice) -> np.ndarray:
+    """(n, n) places in mjData's sparse inertia matrix of the arm's own."""
+    numbered = np.empty((model.nv, model.nv))
+    mujoco.mj_fullM(model, numbered, np.arange(model.nM, dtype=np.float64))
+    return np.ascontiguousarray(numbered[dofs, dofs].astype(np.int64))
 
 
 def _span(indexes: list[int]) -> slice:

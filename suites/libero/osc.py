@@ -15,14 +15,14 @@ from robosuite.utils.control_utils import nullspace_torques, opspace_matrices, o
 
 
 @numba.njit(cache=True)
-def drive(jacobian, inertia, qpos, qvel, bias, position, rotation, goal_position, goal_rotation, stiffness, damping,
-          rest, motors, low, high, grip, grip_speed, fingers, middle, half):
+def drive(position, rotation, goal_position, goal_rotation, jacobian, inertia, entries, qpos, qvel, bias, stiffness,
+          damping, rest, motors, low, high, grip, grip_speed, fingers, middle, half):
     """Write the arm's clipped torques (N m) to `motors` (n,) and the gripper's commands to `fingers` (2,).
 
-    The arm's n joints are the first of the model's. jacobian: (2, 3, nv) of the hand, linear and angular. inertia: (nv,
-    nv). qvel: (nv,); qpos, bias, rest, low, high: (n,). position (3,), rotation (3, 3): the hand, and its goal_.
-    stiffness, damping: (6,). grip: (2,) integrated gripper action in [-1, 1], moved on by grip_speed in place; fingers
-    are commanded to middle + half * grip.
+    The arm's n joints are the first of the model's. jacobian: (2, 3, nv) of the hand, linear and angular. inertia: the
+    sparse one of mjData; entries: (n, n) where it holds the arm's. qvel: (nv,); qpos, bias, rest, low, high: (n,).
+    position (3,), rotation (3, 3): the hand, and its goal_. stiffness, damping: (6,). grip: (2,) integrated gripper
+    action in [-1, 1], moved on by grip_speed in place; fingers are commanded to middle + half * grip.
     """
     size = len(motors)
     # Columns taken by an index list are in Fortran order upstream.
@@ -34,7 +34,7 @@ def drive(jacobian, inertia, qpos, qvel, bias, position, rotation, goal_position
             j_pos[row, column] = j_full[row, column] = jacobian[0, row, column]
             j_ori[row, column] = j_full[row + 3, column] = jacobian[1, row, column]
         for row in range(size):
-            mass[row, column] = inertia[row, column]
+            mass[row, column] = inertia[entries[row, column]]
 
     velocity = np.empty(6)
     velocity[:3], velocity[3:] = np.dot(jacobian[0], qvel), np.dot(jacobian[1], qvel)
