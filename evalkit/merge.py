@@ -18,6 +18,7 @@ from evalkit.frames import checked
 from evalkit.parsing import parse_json
 from evalkit.records import ERROR, Record, Run, file_inside
 from evalkit.registry import load_suite
+from evalkit.tables import policy_text
 from evalkit.texts import plain
 
 #: Keys of a config that choose which episodes are run, not how: the parts of a plan may differ in them.
@@ -112,7 +113,8 @@ def _together(parts: Sequence[Part]) -> tuple[dict[str, Any], dict[str, Kept]]:
     """Config, plan and fingerprints of the run that `parts` make up, and the record of each episode."""
     config = _merged_config(parts)
     fingerprints = _merged_fingerprints(parts)
-    return ({"config": config, "planned": _merged_plan(parts, config), "fingerprints": fingerprints}, _choose(parts))
+    return ({"config": config, "planned": _merged_plan(parts, config), "fingerprints": fingerprints,
+             "policy": _merged_policy(parts)}, _choose(parts))
 
 
 def _check_folders(runs: Sequence[Run], out: Path) -> None:
@@ -150,6 +152,13 @@ def _merged_config(parts: Sequence[Part]) -> dict[str, Any]:
         "tasks": None if None in tasks else sorted({task for chosen in tasks for task in chosen}),
         "episodes": [min(first for first, _ in ranges), max(end for _, end in ranges)],
     }
+
+
+def _merged_policy(parts: Sequence[Part]) -> Mapping[str, Any]:
+    """What the first run says of its policy. Raises InputError where other weights acted in another part."""
+    for part in parts[1:]:
+        _refuse_differences(parts[0], part, "policy", *({"acts": policy_text(one.info)} for one in (parts[0], part)))
+    return parts[0].info.get("policy") or {}
 
 
 def _merged_fingerprints(parts: Sequence[Part]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 
 from evalkit.compare import compare
 from evalkit.errors import InputError
-from evalkit.looks import FILE, look, read, render
+from evalkit.looks import FILE, Looks, _take, look, read, render
 from evalkit.merge import open_parts
 from evalkit.pairing import Cell
 from evalkit.records import Run
+from evalkit.sequential import e_value, paired_z
 from tests.helpers import evalkit
 from tests.test_compare import make_run
 
@@ -242,18 +244,21 @@ def test_parts_are_compared_as_one_run(take, tmp_path):
 
 @pytest.mark.parametrize("rule", ["obrien_fleming", "pocock", "anytime"])
 def test_false_positives(rule):
-    """Equal policies, two tasks of 40 episodes, looked at as the command does: wrong in at most 5 % of 600 cases."""
-    from evalkit.looks import Looks, _take
-
+    """Equal policies, two tasks of 40 episodes: wrong in at most 5 % of 4,000 comparisons, counted on arrays; the first
+    100 of them are looked at as the command does, with the same verdict each."""
     plan, generator = Looks(40, None if rule == "anytime" else 4, rule, "a", "b", "now"), np.random.default_rng(0)
-    wrong = 0
-    for _ in range(600):
-        outcomes = generator.random((2, 2, 40)) < 0.6
-        cells = [Cell("toy", task, True, *({str(index): bool(value) for index, value in enumerate(side)}
-                                           for side in outcomes[task])) for task in (0, 1)]
+    outcomes = generator.random((4000, 2, 2, 40)) < 0.6  # comparison, run, task, episode
+    a, b = outcomes[:, 0], outcomes[:, 1]
+    only_a, only_b = (side.sum(1).cumsum(1)[:, np.array(plan.plan.looks) - 1] for side in (a & ~b, b & ~a))
+    stops = e_value(only_a, only_b) >= 20 if rule == "anytime" else \
+        np.abs(paired_z(only_a, only_b)) >= plan.plan.boundaries
+    wrong = stops.any(1)
+    assert wrong.mean() <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 4000)
+    for comparison in range(100):
+        cells = [Cell("toy", task, True, *({str(index): bool(value) for index, value in enumerate(side[task])}
+                                           for side in outcomes[comparison])) for task in (0, 1)]
         looks = (_take(plan, cells, episodes, True) for episodes in plan.plan.looks)
-        wrong += next((item.better for item in looks if item.decision == "stop"), None) is not None
-    assert wrong / 600 <= 0.05 + 3 * (0.05 * 0.95 / 600) ** 0.5
+        assert (next((item.better for item in looks if item.decision == "stop"), None) is not None) == wrong[comparison]
 
 
 def test_csv(take):

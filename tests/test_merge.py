@@ -13,7 +13,7 @@ import pytest
 from evalkit.errors import InputError
 from evalkit.merge import merge
 from evalkit.records import Record, Run, fingerprint_hash
-from evalkit.tables import task_table
+from evalkit.tables import task_table, title
 
 PARTS = {"simulator": "1.0", "max_steps": 40}
 CONFIG = {"suites": ["toy"], "policy": "noop", "tasks": None, "episodes": [0, 2], "seed_policy": "per_episode",
@@ -104,6 +104,18 @@ def test_a_merged_run_can_be_continued(tmp_path):
     merge(runs, tmp_path / "merged")
     continued = make_run(tmp_path / "merged", record(1, 1))
     assert set(continued.records()) == {"toy/00/000", "toy/00/001", "toy/01/001"}
+
+
+def test_other_weights_are_refused(tmp_path):
+    """The same path may hold another checkpoint by now; equal ones stay known, with what the policy says of itself."""
+    runs = [make_run(tmp_path / name, record(task, 0)) for task, name in enumerate("abc")]
+    for run, sha256 in zip(runs, ("1" * 64, "1" * 64, "2" * 64)):
+        policy = {"checkpoint": {"path": "weights.pt", "sha256": sha256}, "note": "reconstruction"}
+        (run.folder / "run.json").write_text(json.dumps({**run.info, "policy": policy}))
+    text = refusal([runs[0], runs[2]], tmp_path / "mixed")
+    assert "another policy" in text and "checkpoint 111111111111" in text and "checkpoint 222222222222" in text
+    merged = merge(runs[:2], tmp_path / "merged")
+    assert merged.info["policy"] == runs[0].info["policy"] and "[policy: reconstruction]" in title(merged)
 
 
 def test_parts_that_do_not_add_up(tmp_path):
