@@ -122,7 +122,7 @@ def load_side(letter: str, run: Run) -> Loaded:
 def describe_side(run: Loaded) -> Side:
     """What a comparison says of a run."""
     config = run.info.get("config", {})
-    kinds = {run.fingerprint(suite).get("parts", {}).get("asset_kind", "") for suite in run.planned}
+    kinds = {run.fingerprint(suite).get("parts", {}).get("asset_kind") or "" for suite in run.planned}
     return Side(run.folder.name, str(run.folder), str(config.get("policy", "")), config.get("policy_options") or {},
                 tuple(WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)))
 

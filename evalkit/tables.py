@@ -90,7 +90,7 @@ def title(run: Run) -> str:
     """What was measured, under which rules, and whether it may be compared with published numbers."""
     info = run.info
     config = info["config"]
-    kinds = {parts["parts"].get("asset_kind", "") for parts in info["fingerprints"].values()}
+    kinds = {parts["parts"].get("asset_kind") or "" for parts in info["fingerprints"].values()}
     warnings = [WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)]
     note = policy_note(info)
     warnings += [f"policy: {note}"] if note else []

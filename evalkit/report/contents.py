@@ -62,7 +62,7 @@ class Opened:
     @property
     def warnings(self) -> list[str]:
         """What keeps the numbers from being compared with published ones."""
-        kinds = {parts["parts"].get("asset_kind", "") for parts in self.info["fingerprints"].values()}
+        kinds = {parts["parts"].get("asset_kind") or "" for parts in self.info["fingerprints"].values()}
         return [WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)]
 
 
