@@ -17,6 +17,7 @@ from evalkit.records import Run
 from evalkit.registry import load_suite, suite_groups
 from evalkit.stats import effective_size, wilson
 from evalkit.tables import policy_name, task_table
+from evalkit.texts import plain
 
 #: Where the paper prints its tables, by the `benchmark` of the published rows.
 SOURCES = {"libero": "arXiv:2603.10448v2 Table 1", "robocasa_gr1": "arXiv:2603.10448v2 Table 2",
@@ -193,8 +194,8 @@ def run_entry(run: Run, layout: Layout, number: int, errors_as: str = "") -> Ent
     for key in (*layout.groups, AVERAGE):
         cells[key] = mean_cell([cells[part] for part in layout.parts(key)])
     comparable = kinds <= {REAL}
-    return Entry(f"{policy_name(info)} (run {number})", "measured" if comparable else "NOT COMPARABLE", cells,
-                 str(run.folder), run, comparable)
+    return Entry(plain(f"{policy_name(info)} (run {number})"), "measured" if comparable else "NOT COMPARABLE", cells,
+                 plain(str(run.folder)), run, comparable)
 
 
 def _task_cell(row: Mapping[str, Any] | None, planned: int, errors_as: str) -> Cell:

@@ -28,6 +28,7 @@ import numpy as np
 
 from evalkit.episode import Episode
 from evalkit.errors import InputError
+from evalkit.parsing import parse_json, read_text
 from evalkit.policy import Policy
 from evalkit.registry import load_suite, make_policy
 from evalkit.suite import Observation, Suite
@@ -141,16 +142,27 @@ class Measurement:
 def read(path: Path) -> Measurement:
     """The Measurement in a JSON file. Raises InputError."""
     try:
-        found = json.loads(path.read_text())
+        found = parse_json(read_text(path))
         if not isinstance(found, dict) or found.pop("kind", None) != "latency":
             raise InputError(f"{path} is not a file of `evalkit latency`")
         for name in ("hz", "hz_range", "calls"):
             del found[name]
-        return Measurement(**{**found, "throughput": [Batch(**batch) for batch in found["throughput"]]})
+        measured = Measurement(**{**found, "throughput": [Batch(**batch) for batch in found["throughput"]]})
+        _check_types(measured)
+        return measured
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a file of `evalkit latency`: {error}") from error
+
+
+def _check_types(found: Measurement) -> None:
+    """Raise TypeError for a value that `message` does not have, of those that tables show."""
+    texts = (found.method, found.policy, found.suite, found.machine, found.weights, found.note)
+    if not (all(isinstance(text, str) and text == plain_lines(text) for text in texts)
+            and isinstance(found.ms, list) and found.ms
+            and all(type(ms) in (int, float) and 0 < ms < 1e12 for ms in found.ms)):
+        raise TypeError("it holds a value of another type")
 
 
 class StageClock:

@@ -49,6 +49,9 @@ ANYTIME = "anytime"
 RULE_NAMES = (*RULES, ANYTIME)
 LOOKS = 4
 
+#: Largest number in a plan; an anytime plan has a boundary for each episode.
+MOST = 1_000_000
+
 #: Of lines on a terminal, in characters.
 WIDTH = 120
 
@@ -145,6 +148,7 @@ def read(path: Path) -> Looks | None:
         values = parse_json(read_text(path))
         name, values["measured"] = values.pop("plan"), tuple(values["measured"])
         found = Looks(**{**values, "taken": tuple(Taken(**item) for item in values["taken"])})
+        _check_types(found)
         intact = name == found.name and [item.episodes for item in found.taken] == [
             *found.plan.looks[:len(found.taken)]]
     except (OSError, ValueError, TypeError, KeyError, AttributeError, InputError) as error:
@@ -153,6 +157,18 @@ def read(path: Path) -> Looks | None:
         raise InputError(f"{path} was edited: its plan {name} is not what it says. Restore it; a plan that is changed "
                          "after looking does not keep the error.")
     return found
+
+
+def _check_types(found: Looks) -> None:
+    """Raise TypeError for a value that `write` does not write."""
+    numbers = [found.budget, *found.measured, *(count for item in found.taken for count in (item.episodes, item.lost))]
+    texts = [found.rule, found.a, found.b, found.written,
+             *(text for item in found.taken for text in (item.decision, item.statement, item.better or ""))]
+    if not (all(type(number) is int and 0 <= number <= MOST for number in numbers) and len(found.measured) == 2
+            and (found.looks is None or type(found.looks) is int) and all(isinstance(text, str) for text in texts)
+            and (found.subject is None or {"paired", "policies"} <= set(found.subject))
+            and all(type(item.evidence) is float and not math.isnan(item.evidence) for item in found.taken)):
+        raise TypeError("it holds a value of another type")
 
 
 def write(found: Looks, path: Path) -> None:

@@ -101,8 +101,8 @@ def policy_class(name: str) -> Callable[..., Policy]:
 def _in_one_line(error: BaseException) -> str:
     """Kind, text and place of an exception: the innermost line of the file that was imported."""
     place = traceback.extract_tb(error.__traceback__)[-1]
-    told = isinstance(error, (ImportError, SyntaxError, OSError))  # their texts name the file
-    return f"{type(error).__name__}: {error}" + ("" if told else f" ({place.filename}, line {place.lineno})")
+    told = isinstance(error, (ImportError, SyntaxError, OSError)) or place.filename == __file__  # the text has it
+    return f"{type(error).__name__}: {str(error)[:500]}" + ("" if told else f" ({place.filename}, line {place.lineno})")
 
 
 def load_from_file(path: str) -> Any:

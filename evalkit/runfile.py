@@ -55,7 +55,7 @@ FINGERPRINT = {
     "hash": (_text, "text"),
     "parts": (_mapping, "a mapping"),
 }
-PARTS = {"asset_kind": (_text, "text")}
+PARTS = {"asset_kind": (_none_or(_text), "text")}
 
 
 def check(path: Path, info: Any) -> None:

@@ -82,7 +82,7 @@ def _average_row(suite: str, name: str, rows: list[dict[str, Any]]) -> dict[str,
 def caveats(info: Mapping[str, Any]) -> list[str]:
     """What stands beside a run's numbers wherever they are shown: assets that are not upstream's; what the policy, or
     the server behind which it acts, says of itself. Mostly nothing."""
-    kinds = {fingerprint["parts"].get("asset_kind", "") for fingerprint in info["fingerprints"].values()}
+    kinds = {fingerprint["parts"].get("asset_kind") or "" for fingerprint in info["fingerprints"].values()}
     policy = _part(info, "policy")
     note = policy.get("note") or _part(_part(policy, "server"), "described").get("note")
     return [WARNINGS[kind] for kind in sorted(kinds) if WARNINGS.get(kind)] + ([f"policy: {note}"] if note else [])

@@ -1,6 +1,6 @@
 """What the tests of hostile input share: how hypothesis tries, values that break things, a value with one place spoilt.
 
-Every try is derived from the test's own source: the same in CI as here.
+No try is random: the same command tries the same in CI as here.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 import copy
 import math
 import os
+import tempfile
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, configuration, settings
 from hypothesis import strategies as st
 
-#: Seconds are not measured, nothing is kept between runs, and no try is random.
+configuration.set_hypothesis_home_dir(os.path.join(tempfile.gettempdir(), f"evalkit-hypothesis-{os.getuid()}"))
+
+#: Seconds are not measured, and no failure is kept for the next run.
 settings.register_profile("hostile", derandomize=True, deadline=None, database=None, print_blob=False,
                           suppress_health_check=list(HealthCheck))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from contextlib import closing, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -15,13 +17,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from evalkit import compare as comparing
-from evalkit import compare_text, frames, grid, paper, tables
+from evalkit import compare_text, frames, grid, latex, looks, paper, tables
 from evalkit.episode import Episode, episode_id, parse_episode_id
 from evalkit.errors import InputError
+from evalkit.latency import Batch, Measurement
 from evalkit.merge import merge, open_parts
 from evalkit.records import Run, read_records
 from evalkit.report import write_report
-from evalkit.texts import plain_lines
+from evalkit.texts import plain, plain_lines
 from tests.hostile import SCRIPT, TEXTS, spoilt, spoilt_bytes, tries
 from tests.test_report import Page, make_run, refusal
 
@@ -96,7 +99,7 @@ def write(run: Run, info: object, lines: bytes) -> None:
 @example(info={**INFO, "policy": {"server": "text"}})
 @example(info={**INFO, "fingerprints": {"toy": {"hash": "ab", "parts": {"asset_kind": ["real"]}}}})
 @example(info={**INFO, "planned": ["toy/00/" + "9" * 400]})
-@tries(30)
+@tries(20)
 def test_any_run_json(good, bad, info):
     """Whatever stands in run.json: what cannot be read is refused, nothing else comes out."""
     write(bad, info, json.dumps(LINE).encode() + b"\n")
@@ -109,7 +112,7 @@ def test_any_run_json(good, bad, info):
 @example(line={**LINE, "instruction": "\ud800"})
 @example(line={**LINE, "video": "videos/" + "x" * 5000})
 @example(line={**LINE, "video": "videos/a\0b"})
-@tries(30)
+@tries(20)
 def test_any_record(good, bad, line):
     """Whatever stands in a record."""
     write(bad, INFO, json.dumps(line).encode() + b"\n")
@@ -163,6 +166,35 @@ def test_ids_come_back(task, index):
     """Every id of an episode is read as it was written."""
     assert parse_episode_id(episode_id("toy", task, index)) == ("toy", task, index)
     assert Episode("toy", task, index, 0, 1).id == episode_id("toy", task, index)
+
+
+LOOKS = {
+    "plan": "", "budget": 8, "looks": 2, "rule": "pocock", "a": "good", "b": "bad", "written": "2026",
+    "measured": [0, 0], "subject": {"paired": True, "policies": [], "suites": ["toy"]},
+    "taken": [{"episodes": 4, "evidence": 1.5, "lost": 0, "decision": "continue", "better": None, "statement": "no"}]}
+LATENCY = {**asdict(Measurement(
+    method="m", policy="p", suite="toy", date="d", machine="c", cores=2, device="cpu", dtype="f", parameters=1,
+    weights="real", note="", described={}, versions={}, chunk_length=1, executed_steps=1, load=1.0, first_query=1.0,
+    new_instruction=[1.0], ms=[1.0, 2.0], stages={}, staged=1, throughput=[Batch(1, 1, 1.0, 1.0)], limit="l")),
+    "kind": "latency", "hz": 1.0, "hz_range": [1.0, 2.0], "calls": 2}
+
+
+@given(plan=spoilt(LOOKS), found=spoilt(LATENCY))
+@example(plan={**LOOKS, "rule": "anytime", "looks": None, "budget": 10**12}, found=LATENCY)
+@tries(150)
+def test_any_plan_of_looks_and_any_latency(good, plan, found):
+    """The other two files that commands write and read again."""
+    path = good.folder / "looks.json"
+    with suppress(Exception):  # whoever edits a plan may name it anew
+        plan = {**plan, "plan": looks.Looks(**{**plan, "measured": tuple(plan["measured"]), "taken": ()}).name}
+    path.write_text(json.dumps(plan))
+    with suppress(InputError):
+        looks.render(looks.read(path), [])
+    path.unlink()
+    file = good.folder.parent / "latency.json"
+    file.write_text(json.dumps(found))
+    with suppress(InputError):
+        grid.render(paper.efficiency_table(paper.find_latencies([file])), "terminal")
 
 
 # --- files outside the run
@@ -220,7 +252,8 @@ def test_actions_outside_the_run_are_not_copied(tmp_path):
 @pytest.mark.parametrize("form", grid.FORMATS)
 def test_terminals_do_not_obey_a_run(tmp_path, form):
     """Escape sequences in a policy's name and note are printed as what they are, in every form."""
-    run = make_run(tmp_path / "run", SMALL, suites=("libero_goal",), policy="\x1b]0;owned\x07 \x9b2J \u202e \n=1+1")
+    run = make_run(tmp_path / "run", SMALL, suites=("libero_goal",),
+                   policy="\x1b]0;owned\x07 \x9b2J \u202e \ud800 \n=1+1")
     info = json.loads((run.folder / "run.json").read_text())
     (run.folder / "run.json").write_text(json.dumps({**info, "policy": {"note": "\x1b[2J"}}))
     texts = [tables.render(run, form), *(grid.render(item, form) for item in paper.tables([run]).values())]
@@ -255,6 +288,15 @@ def test_a_table_in_markdown_stays_a_table(tmp_path):
                 if line.startswith("|")]
         cells = {len(line.replace("\\\\", "").replace("\\|", "").split("|")) for line in rows}
         assert len(cells) == 1, name
+
+
+@given(text=st.text(max_size=30) | st.sampled_from(TEXTS))
+@tries(150)
+def test_tex_does_not_obey_a_run(text):
+    """Every character that TeX reads as a command is written as one that prints it."""
+    escaped = latex.escape(plain(text))
+    rest = re.sub(r"\\text(backslash|asciitilde|asciicircum|less|greater|bar)\{\}|\\[&%$#_{}]|\$-\$", "", escaped)
+    assert not set("&%$#_{}\\~^<>|\"\n") & set(rest)
 
 
 def test_records_of_other_episodes_are_refused(tmp_path):

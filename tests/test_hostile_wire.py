@@ -311,12 +311,35 @@ def test_any_greeting(family, data):
     suite, greeting = GREETINGS[family]
     found: Client = FAMILIES[family](suite, options())
     said = wire.unpack(msgpack.packb(data.draw(spoilt(greeting)), default=str, unicode_errors="replace"))
-    with suppress(wire.WireError, RemoteError, InputError, OverflowError):
+    with suppress(wire.WireError, RemoteError, InputError):
         assert greeted_by(said) in FAMILIES
         found.said = found.understand(said)
         found.connect = lambda: wire.unpack(wire.pack(found.said))
         found._open()
         assert len(str(describe(found, PolicySpec("x"), options()))) < 200_000
+
+
+HELLO = {"model_server": "x", "capabilities": {},
+         "observation_params": {"send_wrist_image": True, "send_state": True, "absolute_action": False},
+         "action_spec": {"gripper": {"name": "g", "dims": 1, "format": "binary_close_positive"}, "rotation": {}}}
+MODALITIES = {"video": {"modality_keys": ["video.ego_view"], "delta_indices": [0]},
+              "state": {"modality_keys": [f"state.{name}" for name in GR1.state], "delta_indices": [0]},
+              "action": {"modality_keys": [f"action.{name}" for name in GR1.state], "delta_indices": list(range(16))}}
+
+
+@given(data=st.data())
+@tries(80)
+def test_any_hello_and_any_modalities(data):
+    """The same for vla-eval's first answer and GR00T's."""
+    with pytest.MonkeyPatch.context() as patch, suppress(wire.WireError, RemoteError, InputError):
+        patch.setattr("baselines.remote.vla_eval.Websocket", lambda address: None)
+        vla_eval: Client = FAMILIES["vla_eval"](LIBERO, options())
+        hello = wire.unpack(msgpack.packb(data.draw(spoilt(HELLO)), default=str, unicode_errors="replace"))
+        vla_eval.tell, vla_eval.answer = lambda *_: 0, lambda *_: wire.take({"payload": hello}, "payload", dict)
+        vla_eval._open()
+    with suppress(wire.WireError, RemoteError, InputError):
+        config = wire.unpack(msgpack.packb(data.draw(spoilt(MODALITIES)), default=str, unicode_errors="replace"))
+        FAMILIES["groot_n15"](GR1, options("tcp://127.0.0.1:1")).compare(config)
 
 
 def test_a_greeting_of_arrays_and_nan_is_the_same_again():

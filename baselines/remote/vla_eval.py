@@ -48,14 +48,18 @@ class VlaEval(WebsocketClient):
         sent = self.tell("hello", {"harness_version": VERSION, "protocol_version": PROTOCOL})
         payload = self.answer("hello", sent, self.options.address.connect_timeout)
         self._wishes = wire.optional(payload, "observation_params", dict) or {}
-        if self._wishes.get("absolute_action"):
+        if self._wants("absolute_action"):
             raise InputError(f"{self} gives absolute actions; suite {self.suite.name!r} takes "
                              f"{self.suite.action.meaning}")
         check_formats(wire.optional(payload, "action_spec", dict) or {}, self)
-        views = ("agentview", "wrist") if self._wishes.get("send_wrist_image") else ("agentview",)
-        state = tuple(self.suite.state) if self._wishes.get("send_state") else ()
+        views = ("agentview", "wrist") if self._wants("send_wrist_image") else ("agentview",)
+        state = tuple(self.suite.state) if self._wants("send_state") else ()
         self.contract = Contract(views, state, None, 1, stateful=True)
         return payload
+
+    def _wants(self, name: str) -> bool:
+        """Whether the server asked for something. Raises WireError unless it said yes, no or nothing."""
+        return bool(wire.optional(self._wishes, name, bool, int))
 
     def infer(self, observations):
         return [self._act(observation) for observation in observations]
@@ -96,7 +100,7 @@ class VlaEval(WebsocketClient):
                                    "task_description": observation.instruction}
         if self.contract.state:
             state = dict(observation.state)
-            if not self._wishes.get("quat_no_antipodal"):
+            if not self._wants("quat_no_antipodal"):
                 state["eef_axis_angle"] = shortest(state["eef_axis_angle"])
             message["states"] = libero_state(state)
         return message
