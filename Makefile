@@ -77,7 +77,7 @@ bench: setup  ## Speed against the bare simulator loop; writes results/benchmark
 bench-libero-profile: setup  ## Where LIBERO's steps, resets and episodes spend their time; writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.libero_profile
 
-bench-gr1: setup  ## Costs of RoboCasa-GR1's resets, steps, pictures and episodes; writes results/benchmarks/
+bench-gr1: setup  ## RoboCasa-GR1 beside a loop that draws every step, and where the time goes; writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.robocasa_gr1
 
 libero-tables: setup  ## Recompute LIBERO's tasks.csv and fixtures.npz (half an hour); ASSETS_FOLDER=real assets
