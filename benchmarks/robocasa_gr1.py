@@ -1,15 +1,19 @@
-"""`make bench-gr1`: what a RoboCasa-GR1 reset, step, picture and episode cost, on built-in and on upstream's scenes,
-beside a loop that draws every step (on upstream's scenes upstream's own gym environment), and where the time goes.
+"""RoboCasa-GR1 beside a loop that draws every step: what resets, steps, pictures and episodes cost, and why.
 
-Upstream's (on stand-in assets) need EVALKIT_ROBOCASA_SRC or a reachable Git URL and are left out otherwise. Writes
-results/benchmarks/robocasa_gr1-<date>-<cores>cores.json and .md. One process at a time, one GL thread.
+    make bench-gr1, or python -m benchmarks.robocasa_gr1 [TASK ...]
+
+On upstream's scenes that loop is upstream's own gym environment. They (on stand-in assets) need EVALKIT_ROBOCASA_SRC or
+a reachable Git URL and are left out otherwise. Writes results/benchmarks/robocasa_gr1-<date>-<cores>cores.json and .md.
+One process at a time, one GL thread.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -59,7 +63,7 @@ def report(found: dict) -> str:
                             ("reset", "A reset with its first picture, part by part, ms (the less disturbed of two):")):
             lines += ["", title, "", *header(tasks), *part_rows([found["parts"][scenes][task][what] for task in tasks])]
         grown = ", ".join(f"{mib:.0f} after {count}" for count, mib in found["memory"][scenes].items())
-        lines += ["", f"Resident MiB over resets with a picture ({TASKS[0]}): {grown}."]
+        lines += ["", f"Resident MiB over resets with a picture ({next(iter(tasks))}): {grown}."]
     return "\n".join([*lines, ""])
 
 
@@ -79,24 +83,24 @@ def _cell(name: str, value: float) -> str:
     return f"{value:.2f} s" if value >= 1 or "reset" in name or "episode" in name else f"{1000 * value:.1f} ms"
 
 
-def main() -> None:
-    """Measure and write the results."""
+def main(tasks: Sequence[str]) -> None:
+    """Measure `tasks` and write the results."""
     python = ensure_environment(find_environment(SUITE.interpreter))
     scenes, cores = available_scenes(python), os.cpu_count() or 1
     found = {"date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "cores": cores, "costs": {},
              "parts": {}, "memory": {}}
-    bar = tqdm(total=len(scenes) * (2 * len(TASKS) + 1), unit="process")
+    bar = tqdm(total=len(scenes) * (2 * len(tasks) + 1), unit="process")
     for kind, folder in scenes.items():
         for what in ("costs", "parts"):
             found[what][kind] = {}
-            for task in TASKS:
+            for task in tasks:
                 measured = measure(python, what, kind, folder, task)
                 found[what][kind][task], found["described"] = measured["found"], measured["described"]
                 bar.update()
-        found["memory"][kind] = measure(python, "memory", kind, folder, TASKS[0])["found"]
+        found["memory"][kind] = measure(python, "memory", kind, folder, tasks[0])["found"]
         bar.update()
     write("robocasa_gr1", found, report(found))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or TASKS)
