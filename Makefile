@@ -99,7 +99,7 @@ bench-libero-profile: setup  ## Where LIBERO's steps, resets and episodes spend 
 bench-peers: setup  ## LIBERO beside a plain script and vla-eval, 8 minutes (PEERS="--tasks 10 --few 10": 20); writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.peers $(PEERS)
 
-bench-gr1: setup  ## Costs of RoboCasa-GR1's resets, steps, pictures and episodes; writes results/benchmarks/
+bench-gr1: setup  ## RoboCasa-GR1 beside a loop that draws every step, and where the time goes; writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.robocasa_gr1
 
 bench-scaling: setup  ## Throughput for 1, 2 ... workers; on paper for 64 and 512: what saturates first, what to buy

@@ -13,18 +13,19 @@ from unittest import mock
 class Parts:
     """Time spent in chosen functions, each without what it calls of the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self.seconds: Counter[str] = Counter()
         self._inner = [0.0]
 
     def timed(self, function: Callable, part: str) -> Callable:
         def call(*arguments: Any, **options: Any) -> Any:
             self._inner.append(0.0)
-            start = time.perf_counter()
+            start = self._clock()
             try:
                 return function(*arguments, **options)
             finally:
-                taken = time.perf_counter() - start
+                taken = self._clock() - start
                 self.seconds[part] += taken - self._inner.pop()
                 self._inner[-1] += taken
 
@@ -35,10 +36,10 @@ class Parts:
         with ExitStack() as stack:
             for owner, name, part in functions:
                 stack.enter_context(mock.patch.object(owner, name, self.timed(getattr(owner, name), part)))
-            start = time.perf_counter()
+            start = self._clock()
             for _ in range(times):
                 run()
-            total = time.perf_counter() - start
+            total = self._clock() - start
         rest = total - sum(self.seconds.values())
         return {part: seconds / times for part, seconds in [*self.seconds.items(), ("all else", rest)]}
 

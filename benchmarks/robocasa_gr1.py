@@ -1,15 +1,19 @@
-"""`make bench-gr1`: what a RoboCasa-GR1 reset, step, picture and episode cost, on built-in and on upstream's scenes,
-beside a loop that draws every step (on upstream's scenes upstream's own gym environment), and where the time goes.
+"""RoboCasa-GR1 beside a loop that draws every step: what resets, steps, pictures and episodes cost, and why.
 
-Upstream's (on stand-in assets) need EVALKIT_ROBOCASA_SRC or a reachable Git URL and are left out otherwise. Writes
-results/benchmarks/robocasa_gr1-<date>-<cores>cores.json and .md. One process at a time, one GL thread.
+    make bench-gr1, or python -m benchmarks.robocasa_gr1 [TASK ...]
+
+On upstream's scenes that loop is upstream's own gym environment. They (on stand-in assets) need EVALKIT_ROBOCASA_SRC or
+a reachable Git URL and are left out otherwise. Writes results/benchmarks/robocasa_gr1-<date>-<cores>cores.json and .md.
+One process at a time, one GL thread.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,8 +26,8 @@ from evalkit.registry import load_suite
 
 SUITE = load_suite("robocasa_gr1")
 
-#: Pick-and-place, and one task with a drawer and one with a hinged door.
-TASKS = ("FromTrayToPlate", "CanToDrawerClose", "MilkToMicrowaveClose")
+#: Pick-and-place, and one task with a drawer.
+TASKS = ("FromTrayToPlate", "CanToDrawerClose")
 
 
 def measure(python: Path, what: str, scenes: str, folder: Path, short: str) -> dict:
@@ -42,23 +46,34 @@ def available_scenes(python: Path) -> dict[str, Path]:
     return found
 
 
+#: What is measured, each in a process of its own: (name in the results, of every task or of the first alone).
+MEASURED = (("costs", True), ("parts", True), ("episode", False), ("memory", False))
+
+PARTS = {"step": "A control step without pictures, part by part, ms (the less disturbed of two rounds of 24 steps):",
+         "reset": "A reset with its first picture, part by part, ms (the less disturbed of two):"}
+
+
 def report(found: dict) -> str:
     """The figures as markdown."""
     lines = [f"RoboCasa-GR1, {found['date']}, {found['machine']}, {found['cores']} cores, "
-             f"{found['described']['renderer']}, mujoco {found['described']['mujoco']}; one process, one GL thread"]
-    for scenes, tasks in found["costs"].items():
+             f"{found['described']['renderer']}, mujoco {found['described']['mujoco']}; CPU seconds of one "
+             "process with all its threads, one GL thread"]
+    for scenes, measured in found["scenes"].items():
         loop = ("upstream's own gym environment, on stand-in assets" if scenes == "upstream" else
                 "robosuite's controllers and the public wrapper's frame and views, on evalkit's scenes")
-        lines += ["", f"{scenes} scenes; the loop that draws every step is {loop}; both execute the same 108 actions "
-                      "in turns of 36 from the same scene:", "", *header(tasks)]
-        for name in next(iter(tasks.values())):
-            lines.append(row(name, [_cell(name, task[name]) for task in tasks.values()]))
-        for what, title in (("step", "A control step without pictures, part by part, ms (least disturbed of three "
-                                     "rounds of 48 steps):"),
-                            ("reset", "A reset with its first picture, part by part, ms (least disturbed of three):")):
-            lines += ["", title, "", *header(tasks), *part_rows([found["parts"][scenes][task][what] for task in tasks])]
-        grown = ", ".join(f"{mib:.0f} after {count}" for count, mib in found["memory"][scenes].items())
-        lines += ["", f"Resident MiB over resets with a picture ({TASKS[0]}): {grown}."]
+        costs = measured["costs"]
+        lines += ["", f"{scenes} scenes; the loop that draws every step is {loop}; both execute the same 36 actions "
+                      "in turns of 12 from the same scene:", "", *header(costs)]
+        for name in next(iter(costs.values())):
+            lines.append(row(name, [_cell(name, task[name]) for task in costs.values()]))
+        for what, title in PARTS.items() if "parts" in measured else ():
+            parts = measured["parts"]
+            lines += ["", title, "", *header(parts), *part_rows([task[what] for task in parts.values()])]
+        for task, seconds in measured.get("episode", {}).items():
+            lines += ["", f"One whole episode of 720 steps with 61 pictures by evalkit ({task}): {seconds:.1f} s."]
+        for task, sizes in measured.get("memory", {}).items():
+            grown = ", ".join(f"{mib:.0f} after {count}" for count, mib in sizes.items())
+            lines += ["", f"Resident MiB over resets with a picture ({task}): {grown}."]
     return "\n".join([*lines, ""])
 
 
@@ -78,24 +93,19 @@ def _cell(name: str, value: float) -> str:
     return f"{value:.2f} s" if value >= 1 or "reset" in name or "episode" in name else f"{1000 * value:.1f} ms"
 
 
-def main() -> None:
-    """Measure and write the results."""
+def main(tasks: Sequence[str], kinds: Sequence[str] = tuple(name for name, _ in MEASURED)) -> None:
+    """Measure `kinds` of `tasks` and write the results."""
     python = ensure_environment(find_environment(SUITE.interpreter))
-    scenes, cores = available_scenes(python), os.cpu_count() or 1
-    found = {"date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "cores": cores, "costs": {},
-             "parts": {}, "memory": {}}
-    bar = tqdm(total=len(scenes) * (2 * len(TASKS) + 1), unit="process")
-    for kind, folder in scenes.items():
-        for what in ("costs", "parts"):
-            found[what][kind] = {}
-            for task in TASKS:
-                measured = measure(python, what, kind, folder, task)
-                found[what][kind][task], found["described"] = measured["found"], measured["described"]
-                bar.update()
-        found["memory"][kind] = measure(python, "memory", kind, folder, TASKS[0])["found"]
-        bar.update()
+    found = {"date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "cores": os.cpu_count() or 1,
+             "scenes": {}}
+    jobs = [(scenes, folder, what, task) for scenes, folder in available_scenes(python).items()
+            for what, every in MEASURED if what in kinds for task in (tasks if every else tasks[:1])]
+    for scenes, folder, what, task in tqdm(jobs, unit="process"):
+        measured = measure(python, what, scenes, folder, task)
+        found["scenes"].setdefault(scenes, {}).setdefault(what, {})[task] = measured["found"]
+        found["described"] = measured["described"]
     write("robocasa_gr1", found, report(found))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or TASKS)

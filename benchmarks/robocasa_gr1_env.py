@@ -2,9 +2,11 @@
 
     python -m benchmarks.robocasa_gr1_env costs SCENES FOLDER TASK    seconds of reset, step, picture, episode
     python -m benchmarks.robocasa_gr1_env parts SCENES FOLDER TASK    where a step and a reset spend their time
-    python -m benchmarks.robocasa_gr1_env memory SCENES FOLDER TASK   MiB over 60 resets
+    python -m benchmarks.robocasa_gr1_env episode SCENES FOLDER TASK  seconds of a whole episode
+    python -m benchmarks.robocasa_gr1_env memory SCENES FOLDER TASK   MiB over 40 resets
 
-Prints one JSON object last.
+Seconds are CPU seconds of the process and all its threads: what others do on the machine moves them little. Prints one
+JSON object last.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import json
 import statistics
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from baselines.random import Random
-from benchmarks.parts import Parts, least, seconds
+from benchmarks.parts import Parts, least
 from evalkit.episode import Episode
 from evalkit.registry import load_suite
 from evalkit.rollout import run_episode
@@ -35,9 +39,9 @@ VIEWS = ("ego_view",)
 EXECUTED = 12
 
 #: The side-by-side episode: both loops take turns of `STRETCH` steps each, with the same actions from the same scene.
-STRETCH, STRETCHES = 36, 3
+STRETCH, STRETCHES = 12, 3
 
-RESETS, STEPS, ROUNDS, MEMORY_RESETS = 3, 48, 3, 60
+RESETS, STEPS, ROUNDS, MEMORY_RESETS = 2, 24, 2, 40
 
 
 def episode(task: int, index: int = 1, steps: int = SUITE.max_steps) -> Episode:
@@ -85,47 +89,72 @@ class BuiltinWrapper:
 
 
 def costs(env: RoboCasaGR1Env, task: int) -> dict[str, float]:
-    """Seconds; medians over resets and steps. Actions hold the pose with a random part of up to 0.2 rad."""
+    """CPU seconds: medians over resets, single steps and pictures, means over the turns of the side-by-side episode;
+    ratios. Actions hold the pose with a random part of up to 0.2 rad."""
     wrapper = (Wrapper if env.options.scenes == "upstream" else BuiltinWrapper)(env, task)
-    resets, first_looks, wrapper_resets = [], [], []
-    for _ in range(RESETS):
-        wrapper_resets.append(seconds(wrapper.reset))
-        rendered = env.render_seconds
-        taken = seconds(env.reset, episode(task))
-        first_looks.append(env.render_seconds - rendered)
-        resets.append(taken - first_looks[-1])
+    env.reset(episode(task))
     script = actions(env, STRETCH * STRETCHES)
-    theirs, ours = side_by_side(env, wrapper, script)
-    steps = [seconds(env.step, action, False) for action in script]
-    pictures = [seconds(env.step, action, True) for action in script[:EXECUTED]]
-    bare = [seconds(bare_steps, env) for _ in script]
-    start = time.perf_counter()
-    run_episode(env, Random(SUITE, chunk=EXECUTED, views=1), episode(task), full_horizon=True)
-    whole = time.perf_counter() - start
-    reset, wrapper_reset = statistics.median(resets), statistics.median(wrapper_resets)
-    horizon, first = SUITE.max_steps, statistics.median(first_looks)
-    theirs_whole, ours_whole = wrapper_reset + horizon * theirs, reset + first + horizon * ours
-    return {"drawing every step: reset": wrapper_reset, "drawing every step: step": theirs,
-            "evalkit: reset": reset, "evalkit: first picture after a reset": first,
-            "evalkit: step": statistics.median(steps), "of which 25 x mj_step": statistics.median(bare),
-            "evalkit: picture": statistics.median(pictures) - statistics.median(steps),
-            "evalkit: step, a picture every 12th": ours, "steps: times faster": theirs / ours,
-            "episode of 720 steps drawing every step: reset + 720 steps": theirs_whole,
-            "episode of 720 steps by evalkit: the same sum": ours_whole,
-            "episode of 720 steps: times faster": theirs_whole / ours_whole,
-            "episode of 720 steps by evalkit, measured whole": whole}
+    taken = side_by_side(env, wrapper, script)
+    for action in script:
+        measure(taken["evalkit: step"], env.step, action, False)
+        measure(taken["of which 25 x mj_step"], bare_steps, env)
+    for action in script[:EXECUTED]:
+        measure(taken["evalkit: step with a picture"], env.step, action, True)
+
+    found = {name: statistics.median(clocks["cpu"]) for name, clocks in taken.items()}
+    found |= {name: statistics.fmean(taken[name]["cpu"]) for name in IN_TURNS}
+    cpu, wall = (ratios(taken, clock) for clock in CLOCKS)
+    found |= {f"{name}: times faster": ratio for name, ratio in cpu.items()}
+    return found | {f"{name}: times faster, by the wall clock": ratio for name, ratio in wall.items()}
 
 
-def side_by_side(env: RoboCasaGR1Env, wrapper: Any, script: list[np.ndarray]) -> tuple[float, float]:
-    """Mean seconds of a step of a loop that draws every step, and of evalkit with a picture every 12th, in turns."""
-    theirs = ours = 0.0
-    wrapper.reset()
-    env.reset(episode(env.task.index))
+def whole_episode(env: RoboCasaGR1Env, task: int) -> float:
+    """CPU seconds of evalkit's rollout of one episode of 720 steps, with its reset and 61 pictures."""
+    policy = Random(SUITE, chunk=EXECUTED, views=1)
+    env.reset(episode(task, 0))
+    start = time.process_time()
+    run_episode(env, policy, episode(task), full_horizon=True)
+    return time.process_time() - start
+
+
+#: What each loop does in turns: a step of the loop that draws every step, and evalkit's with a picture every 12th.
+IN_TURNS = ("drawing every step: step", "evalkit: step, a picture every 12th")
+
+
+def side_by_side(env: RoboCasaGR1Env, wrapper: Any, script: list[np.ndarray]) -> dict[str, dict[str, list[float]]]:
+    """Seconds of resets and of the steps of one episode, by both loops in turns."""
+    taken: dict = defaultdict(lambda: {clock: [] for clock in CLOCKS})
+    for _ in range(RESETS):
+        measure(taken["drawing every step: reset"], wrapper.reset)
+        measure(taken["evalkit: reset with its picture"], env.reset, episode(env.task.index))
     for start in range(0, len(script), STRETCH):
-        stretch = script[start:start + STRETCH]
-        theirs += sum(seconds(wrapper.step, action) for action in stretch)
-        ours += sum(seconds(env.step, action, step % EXECUTED == 0) for step, action in enumerate(stretch, start=1))
-    return theirs / len(script), ours / len(script)
+        for action in script[start:start + STRETCH]:
+            measure(taken[IN_TURNS[0]], wrapper.step, action)
+        for step, action in enumerate(script[start:start + STRETCH], start=1):
+            measure(taken[IN_TURNS[1]], env.step, action, step % EXECUTED == 0)
+    return taken
+
+
+def ratios(taken: dict, clock: str) -> dict[str, float]:
+    """How many times faster evalkit's steps are, and an episode: a reset and 720 of those steps."""
+    theirs, ours = (statistics.fmean(taken[name][clock]) for name in IN_TURNS)
+    reset, own_reset = (statistics.median(taken[name][clock]) for name in (
+        "drawing every step: reset", "evalkit: reset with its picture"))
+    horizon = SUITE.max_steps
+    return {"steps": theirs / ours, f"reset and {horizon} steps": (reset + horizon * theirs) / (
+        own_reset + horizon * ours)}
+
+
+#: CPU seconds of this process and all its threads, and seconds on the wall.
+CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
+
+
+def measure(taken: dict[str, list[float]], function: Callable, *arguments: Any) -> None:
+    """Call `function` and append the seconds that it takes to the list of each clock."""
+    start = {name: clock() for name, clock in CLOCKS.items()}
+    function(*arguments)
+    for name, clock in CLOCKS.items():
+        taken[name].append(clock() - start[name])
 
 
 def actions(env: RoboCasaGR1Env, count: int) -> list[np.ndarray]:
@@ -165,11 +194,11 @@ def measured(what: str, step: Any, reset: Any, functions: list, script: list[np.
     runs = []
     for _ in range(ROUNDS):
         if what == "reset":
-            runs.append(Parts().of(reset, functions, 1))
+            runs.append(Parts(time.process_time).of(reset, functions, 1))
             continue
         turns = iter(script)
         reset()
-        runs.append(Parts().of(lambda turns=turns: step(next(turns)), functions, len(script)))
+        runs.append(Parts(time.process_time).of(lambda turns=turns: step(next(turns)), functions, len(script)))
     return least(runs)
 
 
@@ -231,7 +260,7 @@ def memory(env: RoboCasaGR1Env, task: int) -> dict[str, float]:
     found = {}
     for count in tqdm(range(1, MEMORY_RESETS + 1), unit="reset"):
         env.reset(episode(task, count % SUITE.episodes_per_task))
-        if count in (1, 10, 30, MEMORY_RESETS):
+        if count in (1, 10, 20, MEMORY_RESETS):
             found[str(count)] = rss_mib()
     return found
 
@@ -242,7 +271,7 @@ def main() -> None:
     options = EnvOptions(VIEWS, "reference", scenes, folder)
     RoboCasaGR1Env.start_process(options)
     env = RoboCasaGR1Env(SUITE, task, options)
-    found = {"costs": costs, "parts": parts, "memory": memory}[what](env, task)
+    found = {"costs": costs, "parts": parts, "episode": whole_episode, "memory": memory}[what](env, task)
     env.close()
     print(json.dumps({"found": found, "described": RoboCasaGR1Env.describe(options)}))
 

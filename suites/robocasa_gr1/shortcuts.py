@@ -51,7 +51,7 @@ def quick_reset(env: Any) -> Iterator[None]:
 @cache
 def _users(name: str, function: Callable) -> list[Any]:
     """Modules that have imported `function` under this name."""
-    return [module for module in list(sys.modules.values()) if vars(module).get(name) is function]
+    return [module for module in list(sys.modules.values()) if getattr(module, "__dict__", {}).get(name) is function]
 
 
 class Settling:

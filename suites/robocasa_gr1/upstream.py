@@ -40,10 +40,12 @@ def import_upstream(checkout: Path, draws: bool) -> None:
     quiet_robosuite(draws)
     warnings.filterwarnings("ignore", module="gymnasium")
     sys.path.insert(0, str(checkout))
+    first = "robocasa" not in sys.modules
     with _quiet():
         import robocasa
         import robocasa.utils.gym_utils  # registers the ids
-    gc.freeze()  # upstream collects garbage at every reset: not among what an import leaves for good
+    if first:
+        gc.freeze()  # upstream collects garbage at every reset: not among what the imports leave for good
 
     if Path(robocasa.__file__).resolve().parent.parent != Path(checkout).resolve():
         raise RuntimeError(f"this process already uses the robocasa package in {robocasa.__file__}")
@@ -109,6 +111,7 @@ class UpstreamSimulation(Simulation):
         if self._pictures is not None:
             self._pictures.close()
         self.model = self.data = self._controller = self._judge = self._pictures = None
+        vars(self._env).pop("check_contact", None)  # the judge's
 
     def _read_scene(self, meta: dict[str, Any]) -> Scene:
         categories = {config["name"]: config["info"]["cat"] for config in meta["object_cfgs"]}

@@ -22,7 +22,6 @@ from evalkit.registry import load_suite
 from suites.robocasa_gr1.assets import built_in
 from suites.robocasa_gr1.builtin import predicates
 from suites.robocasa_gr1.builtin import simulation as simulation_module
-from suites.robocasa_gr1.builtin.control import Controller
 from suites.robocasa_gr1.builtin.placement import (
     OTHERS,
     SOURCE,
@@ -338,25 +337,6 @@ def test_each_injection_undoes_one_condition(simulations, monkeypatch, name):
 UNDO_PICK = {"object lifted": lift, "hand near": hand_near, "object on table": object_on_table, "container tipped": tip,
              "distractor inside": distractor_inside}
 UNDO_CLOSE = {"object lifted": lift, "door open": open_a_crack}
-
-
-@pytest.mark.parametrize("task", ["FromTrayToPlate", "MilkToMicrowaveClose"])
-def test_the_robot_moves_like_upstreams(task, upstream):
-    """Equal bits: upstream's step and our controller on upstream's model, 40 steps with contacts."""
-    from suites.robocasa_gr1.upstream import UpstreamSimulation
-
-    theirs = UpstreamSimulation(ROW[task], upstream, draws=False)
-    theirs.reset(1)
-    model, kind = theirs.model, mujoco.mjtState.mjSTATE_INTEGRATION
-    ours = mujoco.MjData(model)
-    mujoco.mj_setState(model, ours, state_of(theirs), kind)
-    controller = Controller(model, ours)
-    for action in wandering(theirs, 40):
-        theirs.step(action)
-        controller.set_goal(action)
-        controller.advance()
-        assert np.array_equal(ours.qpos, theirs.data.qpos) and np.array_equal(ours.qvel, theirs.data.qvel)
-    theirs.close()
 
 
 def test_first_scene_is_the_known_one():

@@ -6,7 +6,8 @@ block of the mass matrix that belongs to that arm (or waist) alone, computed ane
 `mj_step1` and `mj_step2`. Hands: six values are copied to eleven position servos (models/grippers/fourier_hands.py).
 robosuite clips both to the actuators' control ranges; MuJoCo clamps them to the same ranges by itself.
 
-tests/robocasa_gr1/test_builtin.py compares this with upstream's environment: equal bits over 40 steps.
+tests/robocasa_gr1/test_steps.py compares this with robosuite's controllers, checks.py `steps_as_upstream` with
+upstream's environment: equal bits.
 """
 
 from __future__ import annotations
