@@ -27,7 +27,7 @@ def report(found: Mapping[str, Any]) -> str:
              "an environment that is there; start-up is what a process takes until it is ready, and an environment. "
              "CPU seconds (vla-eval's with its server's, evalkit's through Ray with the driver's) hardly change when "
              "something else runs on the machine, as the others do.",
-             *(["", f"Left out: {found['left_out']}"] if "left_out" in found else [])]
+             *(line for reason in found["left_out"] for line in ("", f"Left out: {reason}"))]
     variants = found["variants"]
     for chunk in sorted({variant["chunk"] for variant in variants.values()}, reverse=True):
         lines += ["", f"Chunk {chunk}:", "",
