@@ -360,6 +360,8 @@ def main() -> None:
     os.environ["LP_NUM_THREADS"] = "1"  # of rollout workers; else they share the cores
     start = time.perf_counter()
     found = measure(python, assets.folder, ORDER[:options.tasks], ORDER[:options.few])
+    if not found["variants"]:
+        sys.exit("interrupted before anything was measured")
     found |= {"date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "cores": os.cpu_count() or 1,
               "assets": assets.kind, "horizon": HORIZON, "suite": SUITE.name, "tasks": len(SUITE.tasks),
               "described": next(iter(found["variants"].values()))["described"],
