@@ -3,8 +3,9 @@
 The same episodes (ten tasks of libero_spatial, 100 steps, the same actions, both cameras at 256 x 256, one GL thread a
 process) in (a) a plain sequential script in the style of the paper's release, (b) vla-eval from its package, without
 Docker, where it can be installed, and (c) evalkit: its rollout in one process, and through Ray with one worker and
-with one a core. `--tasks 10` lets the peers play every task too (half an hour); by default they play three.
-Writes results/benchmarks/peers-<date>-<cores>cores.json and .md. After Ctrl-C they hold what has been measured.
+with one a core. By default the peers play three tasks, or two, which takes ten minutes on a quiet machine of two cores;
+`--tasks 10 --few 10` lets them play all. Writes results/benchmarks/peers-<date>-<cores>cores.json and .md; after Ctrl-C
+they hold what has been measured.
 """
 
 from __future__ import annotations
