@@ -96,7 +96,7 @@ bench: setup  ## Speed against the bare simulator loop; writes results/benchmark
 bench-libero-profile: setup  ## Where LIBERO's steps, resets and episodes spend their time; writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.libero_profile
 
-bench-peers: setup  ## LIBERO beside a plain script and vla-eval, 8 minutes (PEERS="--tasks 10 --few 10": 20); writes results/benchmarks/
+bench-peers: setup  ## LIBERO beside a plain script and vla-eval, 10 minutes (PEERS="--tasks 10 --few 10": 35); writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.peers $(PEERS)
 
 bench-gr1: setup  ## RoboCasa-GR1 beside a loop that draws every step, and where the time goes; writes results/benchmarks/

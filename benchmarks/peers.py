@@ -3,8 +3,9 @@
 The same episodes (ten tasks of libero_spatial, 100 steps, the same actions, both cameras at 256 x 256, one GL thread a
 process) in (a) a plain sequential script in the style of the paper's release, (b) vla-eval from its package, without
 Docker, where it can be installed, and (c) evalkit: its rollout in one process, and through Ray with one worker and
-with one a core. `--tasks 10` lets the peers play every task too (half an hour); by default they play three.
-Writes results/benchmarks/peers-<date>-<cores>cores.json and .md.
+with one a core. By default the peers play three tasks, or two, which takes ten minutes on a quiet machine of two cores;
+`--tasks 10 --few 10` lets them play all. Writes results/benchmarks/peers-<date>-<cores>cores.json and .md; after Ctrl-C
+they hold what has been measured.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -297,42 +299,52 @@ def check_equal(variants: Mapping[str, Row]) -> int:
     return equal
 
 
+def plan(python: Path, vla_python: Path | None, assets: Path, tasks: Sequence[int],
+         few: Sequence[int]) -> dict[str, tuple[int, Callable[[tqdm], Row]]]:
+    """What is measured, in this order: name, number of episodes, and how."""
+    cores, planned = os.cpu_count() or 1, {}
+    for chunk, played in zip(CHUNKS, (tasks, few)):
+        planned[f"evalkit, chunk {chunk}"] = 2 * len(tasks), partial(
+            side_by_side, python, "evalkit", assets, chunk, tasks, 1)
+        planned[f"script, chunk {chunk}"] = len(played), partial(
+            side_by_side, python, "script", assets, chunk, played, 1)
+        if vla_python:
+            planned[f"vla-eval, chunk {chunk}"] = len(played), partial(vla_eval, vla_python, assets, chunk, played)
+    for count, those in {1: tasks, cores: range(len(SUITE.tasks))}.items():
+        for chunk in CHUNKS:
+            planned[f"{worker_name(count)}, chunk {chunk}"] = len(those) * episodes_a_task(len(those), count), partial(
+                evalkit_pool, python, assets, chunk, those, count)
+    if cores > 1:
+        planned[f"script, {cores} processes"] = cores * len(few), partial(
+            side_by_side, python, "script", assets, CHUNKS[0], few, cores)
+    return planned
+
+
 def measure(python: Path, assets: Path, tasks: Sequence[int], few: Sequence[int]) -> dict[str, Any]:
-    """All variants, by name; and why a peer is left out."""
-    cores = os.cpu_count() or 1
-    pools = {1: tasks, cores: range(len(SUITE.tasks))}
-    found: dict[str, Any] = {"variants": {}}
+    """All variants, by name; and what is left out and why. Ctrl-C leaves the rest out."""
+    found: dict[str, Any] = {"variants": {}, "left_out": []}
     try:
         vla_python = vla_eval_python()
     except InputError as error:
-        print(f"notice: vla-eval is left out: {error}", file=sys.stderr)
-        found["left_out"] = f"vla-eval could not be installed: {error}"
+        found["left_out"].append(f"vla-eval could not be installed: {error}")
         vla_python = None
-    for interpreter in filter(None, (python, vla_python)):
-        compile_first(interpreter, assets)
-    peers = len(tasks) + len(few)
-    total = (peers * (2 if vla_python else 1) + (cores > 1) * cores * len(few)
-             + len(CHUNKS) * (2 * len(tasks) + sum(len(those) * episodes_a_task(len(those), count)
-                                                   for count, those in pools.items())))
-    with tqdm(total=total, unit="episode", dynamic_ncols=True) as bar:
-        def run(name: str, measured: Callable[..., Row], *arguments: Any) -> None:
-            bar.set_description(name)
-            found["variants"][name] = measured(*arguments, bar)
-
-        for chunk in CHUNKS:
-            played = tasks if chunk == CHUNKS[0] else few
-            run(f"script, chunk {chunk}", side_by_side, python, "script", assets, chunk, played, 1)
-            if vla_python:
+    planned = plan(python, vla_python, assets, tasks, few)
+    with tqdm(total=sum(count for count, _ in planned.values()), unit="episode", dynamic_ncols=True) as bar:
+        try:
+            for interpreter in filter(None, (python, vla_python)):
+                compile_first(interpreter, assets)
+            for name, (_, run) in planned.items():
+                bar.set_description(name)
                 try:
-                    run(f"vla-eval, chunk {chunk}", vla_eval, vla_python, assets, chunk, played)
+                    found["variants"][name] = run(bar)
                 except RuntimeError as error:
-                    bar.write(f"notice: vla-eval is left out: {error}", file=sys.stderr)
-                    found["left_out"] = f"vla-eval failed: {error}"
-            run(f"evalkit, chunk {chunk}", side_by_side, python, "evalkit", assets, chunk, tasks, 1)
-            for count, those in pools.items():
-                run(f"{worker_name(count)}, chunk {chunk}", evalkit_pool, python, assets, chunk, those, count)
-        if cores > 1:
-            run(f"script, {cores} processes", side_by_side, python, "script", assets, CHUNKS[0], few, cores)
+                    if not name.startswith("vla-eval"):
+                        raise
+                    found["left_out"].append(f"{name}: {error}")
+        except KeyboardInterrupt:
+            found["left_out"].append(f"all but {len(found['variants'])} of {len(planned)} parts: interrupted")
+    for reason in found["left_out"]:
+        print(f"notice: left out: {reason}", file=sys.stderr)
     return found
 
 
@@ -349,9 +361,11 @@ def main() -> None:
     os.environ["LP_NUM_THREADS"] = "1"  # of rollout workers; else they share the cores
     start = time.perf_counter()
     found = measure(python, assets.folder, ORDER[:options.tasks], ORDER[:options.few])
+    if not found["variants"]:
+        sys.exit("interrupted before anything was measured")
     found |= {"date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "cores": os.cpu_count() or 1,
               "assets": assets.kind, "horizon": HORIZON, "suite": SUITE.name, "tasks": len(SUITE.tasks),
-              "described": found["variants"]["script, chunk 16"]["described"],
+              "described": next(iter(found["variants"].values()))["described"],
               "equal": check_equal(found["variants"]), "took": time.perf_counter() - start}
     write("peers", found, report(found))
 

@@ -10,6 +10,9 @@ from benchmarks.libero_profile import row
 
 Row = dict[str, Any]
 
+#: CPU seconds a second of wall-clock below which a program with one busy thread was disturbed.
+QUIET = 0.85
+
 
 def report(found: Mapping[str, Any]) -> str:
     """The figures as markdown."""
@@ -27,8 +30,13 @@ def report(found: Mapping[str, Any]) -> str:
              "an environment that is there; start-up is what a process takes until it is ready, and an environment. "
              "CPU seconds (vla-eval's with its server's, evalkit's through Ray with the driver's) hardly change when "
              "something else runs on the machine, as the others do.",
-             *(["", f"Left out: {found['left_out']}"] if "left_out" in found else [])]
+             *(line for reason in found["left_out"] for line in ("", f"Left out: {reason}"))]
     variants = found["variants"]
+    share = statistics.fmean(episode["cpu"] / episode["seconds"] for variant in variants.values()
+                             for episode in steady(variant))
+    if share < QUIET:
+        lines += ["", f"**Something else was running: these programs had {100 * share:.0f} % of a core. Trust the CPU "
+                      "seconds alone, and repeat it on a quiet machine.**"]
     for chunk in sorted({variant["chunk"] for variant in variants.values()}, reverse=True):
         lines += ["", f"Chunk {chunk}:", "",
                   row("", ["processes", "s an episode (n, least to most)", "CPU s an episode", "control steps/s/core",
