@@ -22,7 +22,7 @@ VARIABLE = "EVALKIT_FAULTS"
 
 HEAD = """# Faults, and what became of the records
 
-Written by `make faults` on {date}. Every row is a test: it injects the fault into a run, continues the run by the same
+Written by the tests of `make faults` on {date}. Each injects a fault into a run, continues the run by the same
 command where it ended, and compares the final records with those of an undisturbed run: every episode once, bit for bit
 in everything but timings and attempts.
 

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from evalkit.config import make_config
 from evalkit.errors import InputError, Stopped
 from evalkit.evaluation import measure
 from evalkit.progress import LEAP, Beat, SteadyClock, Watch
-from evalkit.records import Run
+from evalkit.records import Record, Run
 from evalkit.registry import load_suite
 from evalkit.suite import EnvOptions
 from evalkit.workers import Job, Worker
@@ -122,6 +123,7 @@ def test_wrong_answers_are_errors_until_the_policy_is_mended(undisturbed, tmp_pa
                 "with the policy mended")
 
 
+@pytest.mark.faults
 def test_a_killed_replica_costs_nothing(tmp_path, capfd):
     """Its batch is answered by the one that replaces it, within the same attempts."""
     found = {}
@@ -179,24 +181,48 @@ def test_a_full_disk_stops_the_run_and_nothing_is_lost(undisturbed, tmp_path, sm
     assert len(list((out / "videos").iterdir()) if settings else []) == (3 * EPISODES if settings else 0)
 
 
-@pytest.mark.parametrize("call, code", [
-    ("write", errno.ENOSPC), pytest.param("fsync", errno.EIO, marks=pytest.mark.faults),
-    pytest.param("write", errno.EROFS, marks=pytest.mark.faults)])
-def test_an_append_that_fails_leaves_whole_lines(undisturbed, tmp_path, monkeypatch, call, code):
-    """Whichever call fails, after whatever part was written, the file is as before and the run can be continued."""
+def break_append(monkeypatch, call: str, code: int, number: int) -> None:
+    """Let `os.write` (after 100 bytes) or `os.fsync` fail in the `number`-th append to an episodes.jsonl."""
     real, calls = getattr(os, call), []
 
     def broken(file, *content):
         if threading.current_thread() is threading.main_thread() and Path(f"/proc/self/fd/{file}").resolve().name == \
                 "episodes.jsonl":
             calls.append(file)
-            if len(calls) == 5:
+            if len(calls) == number:
                 if content:
                     real(file, content[0][:100])
                 raise OSError(code, os.strerror(code))
         return real(file, *content)
 
     monkeypatch.setattr(f"evalkit.records.os.{call}", broken)
+
+
+FAILING = pytest.mark.parametrize("call, code", [("write", errno.ENOSPC), ("fsync", errno.EIO), ("write", errno.EROFS)])
+
+
+@FAILING
+def test_an_append_that_fails_leaves_whole_lines(tmp_path, monkeypatch, call, code):
+    """Whichever call fails, after whatever part was written, the file is as before, and appending goes on."""
+    run, first, second = Run(tmp_path), *(Record(f"toy/00/{index:03d}", "toy", 0, index, 7, "success")
+                                          for index in (0, 1))
+    with closing(run):
+        run.open({"config": {}, "planned": [], "fingerprints": {}})
+        run.append(first)
+        before = run.episodes_path.read_bytes()
+        break_append(monkeypatch, call, code, 1)
+        with pytest.raises(Stopped, match=f"{os.strerror(code)}.*repeat the same command"):
+            run.append(second)
+        assert run.episodes_path.read_bytes() == before
+        run.append(second)
+    assert list(run.records().values()) == [first, second]
+
+
+@pytest.mark.faults
+@FAILING
+def test_a_disk_in_trouble_stops_the_run_and_nothing_is_lost(undisturbed, tmp_path, monkeypatch, call, code):
+    """What was recorded stays, byte for byte, and the same command goes on."""
+    break_append(monkeypatch, call, code, 5)
     with pytest.raises(Stopped, match=f"{os.strerror(code)}.*repeat the same command") as stopped:
         run(tmp_path)
     monkeypatch.undo()

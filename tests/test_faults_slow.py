@@ -27,8 +27,9 @@ pytestmark = pytest.mark.faults
 PLANS = {"toy": ("--suite", "toy", "--tasks", "0-1", "--episodes", 6, "-o", "seconds=0.05"),
          "libero": ("--suite", "libero_object", "--tasks", "0-1", "--episodes", 2, "--assets", "stand-in")}
 
-#: Seconds without progress that are allowed: LIBERO builds its first simulator in 15 s, more on a busy machine.
-STALL = {"toy": 3, "libero": 45}
+#: Seconds without progress that are allowed: LIBERO builds its first simulator in 15 s, in over 45 s where several
+#: people's workers share two cores.
+STALL = {"toy": 3, "libero": 120}
 
 BOTH = pytest.mark.parametrize("simulator", ["toy", "libero"])
 
@@ -83,7 +84,7 @@ def test_libero_workers_that_break(undisturbed, tmp_path):
     """Killed, stuck in native code, stopped, in an endless loop: each costs one attempt."""
     episodes = dict(zip(BREAKS, sorted(undisturbed["libero"])))
     said = finish([*arguments("libero", tmp_path, ",".join(f"{kind}={name}" for kind, name in episodes.items())),
-                   "--retries", "5"])
+                   "--retries", "5", "--workers", "4"])
     for kind, (fault, words) in BREAKS.items():
         assert Run(tmp_path / "run").records()[episodes[kind]].attempt > 1
         compare(fault, tmp_path / "run", undisturbed["libero"],
