@@ -12,6 +12,9 @@ SCENES   ?= auto
 # Nothing may wait for an answer.
 export PIP_NO_INPUT := 1
 export DEBIAN_FRONTEND := noninteractive
+# Container images often forbid Python to keep compiled modules; then each process compiles its imports anew, for longer
+# than it does anything else.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup eval test lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end bench bench-libero-profile bench-gr1 browser test-setup golden libero-tables clean
 
