@@ -16,7 +16,7 @@ export DEBIAN_FRONTEND := noninteractive
 # than it does anything else.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end bench bench-libero-profile bench-gr1 browser test-setup golden libero-tables clean
+.PHONY: help setup eval test lint test-fast test-libero test-gr1 test-native test-lerobot test-end-to-end bench bench-libero-profile bench-gr1 browser libero-tables clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,6 +43,7 @@ eval: setup  ## The main job: both benchmarks, scripted baseline (SUITES= POLICY
 	done; exit $$status
 
 # What tests need beyond `setup`; fetching and unpacking side by side takes the time of the largest.
+.PHONY: test-setup
 test-setup: $(VENV)/.ready
 	@$(MAKE) --no-print-directory -j4 env-libero env-robocasa_gr1 env-native env-lerobot browser
 
@@ -89,6 +90,7 @@ bench-libero-profile: setup  ## Where LIBERO's steps, resets and episodes spend 
 bench-gr1: setup  ## Costs of RoboCasa-GR1's resets, steps, pictures and episodes; writes results/benchmarks/
 	$(VENV)/bin/python -m benchmarks.robocasa_gr1
 
+.PHONY: golden
 golden: setup  ## Record the first scenes that doctor knows, after a change that is meant to change them
 	$(EVALKIT) env run libero -m evalkit.preflight record libero_object stand-in
 	$(EVALKIT) env run robocasa_gr1 -m evalkit.preflight record robocasa_gr1 real builtin
