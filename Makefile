@@ -14,6 +14,9 @@ SOAK_LIBERO   ?= 300
 # Nothing may wait for an answer.
 export PIP_NO_INPUT := 1
 export DEBIAN_FRONTEND := noninteractive
+# Container images often forbid Python to keep compiled modules; then each process compiles its imports anew, for longer
+# than it does anything else.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup eval test lint test-setup test-fast fuzz test-libero test-gr1 test-native test-lerobot test-end-to-end faults bench bench-libero-profile bench-peers bench-gr1 bench-scaling soak browser golden libero-tables clean
 
@@ -42,6 +45,7 @@ eval: setup  ## The main job: both benchmarks, scripted baseline (SUITES= POLICY
 	done; exit $$status
 
 # What tests need beyond `setup`; fetching and unpacking side by side takes the time of the largest.
+.PHONY: test-setup
 test-setup: $(VENV)/.ready
 	@$(MAKE) --no-print-directory -j4 env-libero env-robocasa_gr1 env-native env-lerobot browser
 

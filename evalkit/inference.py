@@ -54,7 +54,8 @@ def check(settings: Mapping[str, Any]) -> Iterator[Finding]:
 
 def describe(policy: Policy) -> str:
     """What a policy says of itself, numbers and texts only."""
-    said = {key: value for key, value in policy.describe().items() if isinstance(value, (str, int, float))}
+    said = {key: value for key, value in policy.describe().items()
+            if isinstance(value, (str, int, float)) and value != ""}
     return ", ".join(f"{key} {value}" for key, value in said.items()) or policy.spec.name
 
 

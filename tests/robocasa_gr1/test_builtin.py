@@ -16,10 +16,6 @@ import mujoco
 import numpy as np
 import pytest
 
-from evalkit.findings import OK
-from evalkit.preflight import check_suite
-from evalkit.registry import load_suite
-from suites.robocasa_gr1.assets import built_in
 from suites.robocasa_gr1.builtin import predicates
 from suites.robocasa_gr1.builtin import simulation as simulation_module
 from suites.robocasa_gr1.builtin.placement import (
@@ -337,9 +333,3 @@ def test_each_injection_undoes_one_condition(simulations, monkeypatch, name):
 UNDO_PICK = {"object lifted": lift, "hand near": hand_near, "object on table": object_on_table, "container tipped": tip,
              "distractor inside": distractor_inside}
 UNDO_CLOSE = {"object lifted": lift, "door open": open_a_crack}
-
-
-def test_first_scene_is_the_known_one():
-    """What `evalkit doctor` compares: pinned versions, physics of the first scene, and its frame where known."""
-    found = list(check_suite(load_suite("robocasa_gr1"), built_in()))
-    assert [(finding.name, finding.level) for finding in found] == [("versions", OK), ("scene", OK)], found
