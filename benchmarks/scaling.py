@@ -31,7 +31,7 @@ from evalkit.registry import load_suite, make_policy
 from evalkit.suite import EnvOptions
 from evalkit.workers import Job, WorkerPool
 
-SUITE, CHUNK, STEPS, EPISODES = "libero_spatial", 8, 96, 3
+SUITE, CHUNK, STEPS, EPISODES = "libero_spatial", 8, 64, 2
 
 #: Workers on paper.
 ON_PAPER = (1, 16, 64, 512)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -61,7 +62,8 @@ def connect(address: str | None, cpus: int) -> None:
             ray.init(address=address, **common)
         except (OSError, ValueError, RuntimeError) as error:  # ConnectionError is an OSError
             raise InputError(f"cannot reach a Ray cluster at {address!r}: {error}\nStart one with `ray start --head`, "
-                             "or leave --ray-address out to use this machine alone.") from error
+                             "set RAY_AUTH_TOKEN_PATH if it asks for a token, or leave --ray-address out to use this "
+                             "machine alone.") from error
         _check_size(cpus, f"the cluster at {address!r}")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, terminate)  # ray.init replaces it by one that does not unwind as Ctrl-C does
@@ -177,7 +179,8 @@ def runtime(python: Path | None, variables: Mapping[str, str]) -> dict[str, Any]
     environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(PROJECT), os.getcwd()]),
                                                 **PROCESS_VARIABLES, **passed, **variables}}
     if python is not None and several:
-        environment["py_executable"] = f"{sys.executable} -m evalkit.environments {environment_of(python).name}"
+        environment["py_executable"] = (f"{shlex.quote(sys.executable)} -m evalkit.environments "
+                                        f"{environment_of(python).name}")
     elif python is not None:
         environment["py_executable"] = str(python)
     return environment
