@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
@@ -128,6 +129,7 @@ class Worker:
         env, self._env, self._env_task = self._env, None, None
         if env is not None:
             env.close()
+            give_memory_back()
 
 
 class EpisodeQueue:
@@ -349,6 +351,14 @@ def idle_seconds() -> float:
     """Seconds that all cores together have been idle since the machine started (/proc/stat, fourth column)."""
     with open("/proc/stat") as file:
         return int(file.readline().split()[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the system. glibc keeps what a closed simulator freed in pieces that the next one does not
+    fit into: a LIBERO process holds 526 MiB after eight tasks without this, 436 with it, as after two."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+    if trim is not None:
+        trim(0)
 
 
 def _finished(result: Result, attempt: int, seat: _Seat, clock: float) -> Result:
