@@ -183,7 +183,7 @@ def report(found: dict) -> str:
               "On paper, from these costs: LIBERO's 40 tasks x 50 episodes, every one to its horizon, a core a worker:",
               "", "| | " + " | ".join(f"{workers} workers" for workers in found["paper"]) + " |",
               "|---|" + "---:|" * len(found["paper"])]
-    rows = {"hours": lambda row: f"{row['seconds'] / 3600:.2f}",
+    rows = {"hours": lambda row: f"{row['seconds'] / 3600:.2g}",
             "worker-time in episodes": lambda row: f"{100 * row['efficiency']:.0f} %",
             "idle tail": lambda row: f"{100 * row['tail']:.1f} %",
             "simulators built": lambda row: f"{row['builds']}",
