@@ -11,15 +11,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from evalkit.config import make_config
 from evalkit.environments import find_environment
+from evalkit.plan import make_plan
 from evalkit.records import Run
-from tests.helpers import command, environment
+from evalkit.suite import EnvOptions
+from evalkit.workers import Job, Worker
+from tests.helpers import command, environment, evalkit
 
 pytestmark = pytest.mark.end_to_end
 
@@ -83,14 +88,6 @@ def several_nodes(ip: str = "127.0.0.1") -> Iterator[Nodes]:
         shutil.rmtree(folder)
 
 
-def local(folder: Path, *arguments: object) -> Mapping[str, dict]:
-    """Measurements of the same run on this machine alone, one worker."""
-    done = subprocess.run(command(*arguments, "--workers", 1, "--out", folder), cwd=folder.parent, env=environment(),
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return measurements(folder)
-
-
 def measurements(folder: Path) -> dict[str, dict]:
     return {name: record.measurement() for name, record in Run(folder).records().items()}
 
@@ -102,7 +99,9 @@ def test_three_nodes_measure_what_one_machine_does(tmp_path):
     told.mkdir()
     options = ("run", "--suite", "libero_object", "--policy", "tests.acting_policies:Telling", "-o", f"folder={told}",
                "--tasks", "0-2", "--episodes", 1, "--assets", "stand-in")
-    expected = local(tmp_path / "local", *options)
+    done = evalkit(*options, "--workers", 1, "--out", tmp_path / "local", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = measurements(tmp_path / "local")
     with several_nodes() as nodes:
         cache = nodes.folder / "cache"
         nodes.start("first")
@@ -120,18 +119,22 @@ def test_three_nodes_measure_what_one_machine_does(tmp_path):
 
 
 def test_nodes_in_network_namespaces(tmp_path):
-    """The same over a network between two namespaces that share nothing but a cable."""
+    """Two nodes in network namespaces that share nothing but a cable measure what this process does."""
     with ExitStack() as stack:
         stack.enter_context(two_namespaces())
         nodes = stack.enter_context(several_nodes("198.18.0.1"))
         here = ("ip", "netns", "exec", "evalkit-a")
         nodes.start("first", *here, ip="198.18.0.1")
         nodes.start("second", "ip", "netns", "exec", "evalkit-b", ip="198.18.0.2")
-        options = ("run", "--suite", "toy", "--policy", "random", "--episodes", 3)
-        done = nodes.evalkit(*options, "--workers", 2, "--out", tmp_path / "nodes", prefix=here)
-        assert done.returncode == 0, done.stderr
-        assert {record.node for record in Run(tmp_path / "nodes").records().values()} == {"first", "second"}
-        assert measurements(tmp_path / "nodes") == local(tmp_path / "local", *options)
+        done = nodes.evalkit("run", "--suite", "toy", "--policy", "random", "--episodes", 3, "--workers", 2,
+                             "--out", tmp_path / "nodes", prefix=here)
+    assert done.returncode == 0, done.stderr
+    records = Run(tmp_path / "nodes").records()
+    assert {record.node for record in records.values()} == {"first", "second"}
+    worker = Worker(Job("random", {}, EnvOptions()))
+    for episode in make_plan(make_config({"suites": "toy", "policy": "random", "episodes": "3"})):
+        assert replace(worker.run(episode).record, fingerprint=records[episode.id].fingerprint).measurement() == \
+            records[episode.id].measurement()
 
 
 @contextmanager
