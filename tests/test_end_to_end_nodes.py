@@ -28,6 +28,9 @@ from tests.helpers import command, environment, evalkit
 
 pytestmark = pytest.mark.end_to_end
 
+#: Tells where it acts, and lets no episode go on until every worker has one.
+TELLING = "tests.acting_policies:Telling"
+
 #: Ray itself gives a node 30 s to start, which a busy machine may not keep.
 STARTS = 4
 
@@ -88,6 +91,12 @@ def several_nodes(ip: str = "127.0.0.1") -> Iterator[Nodes]:
         shutil.rmtree(folder)
 
 
+def told_to(folder: Path) -> Path:
+    """A folder for what `TELLING` tells."""
+    (folder / "told").mkdir()
+    return folder / "told"
+
+
 def measurements(folder: Path) -> dict[str, dict]:
     return {name: record.measurement() for name, record in Run(folder).records().items()}
 
@@ -95,19 +104,20 @@ def measurements(folder: Path) -> dict[str, dict]:
 def test_three_nodes_measure_what_one_machine_does(tmp_path):
     """A head and two more nodes, one with a cache of its own, which gets LIBERO's environment built there: every node
     works, in its own environment, and the records are a local run's, bit for bit."""
-    told = tmp_path / "told"
-    told.mkdir()
-    options = ("run", "--suite", "libero_object", "--policy", "tests.acting_policies:Telling", "-o", f"folder={told}",
-               "--tasks", "0-2", "--episodes", 1, "--assets", "stand-in")
+    told = told_to(tmp_path)
+    options = ("run", "--suite", "libero_object", "--policy", TELLING, "--tasks", "0-2", "--episodes", 1,
+               "--assets", "stand-in", "-o", f"folder={told}")
     done = evalkit(*options, "--workers", 1, "--out", tmp_path / "local", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     expected = measurements(tmp_path / "local")
+    for path in told.iterdir():
+        path.unlink()
     with several_nodes() as nodes:
         cache = nodes.folder / "cache"
         nodes.start("first")
         nodes.start("second", EVALKIT_CACHE=str(cache))
         nodes.start("third")
-        done = nodes.evalkit(*options, "--workers", 3, "--out", tmp_path / "nodes")
+        done = nodes.evalkit(*options, "-o", "together=3", "--workers", 3, "--out", tmp_path / "nodes")
         assert done.returncode == 0, done.stderr
         folder = find_environment("libero").folder
         assert measurements(tmp_path / "nodes") == expected and len(expected) == 3
@@ -126,13 +136,14 @@ def test_nodes_in_network_namespaces(tmp_path):
         here = ("ip", "netns", "exec", "evalkit-a")
         nodes.start("first", *here, ip="198.18.0.1")
         nodes.start("second", "ip", "netns", "exec", "evalkit-b", ip="198.18.0.2")
-        done = nodes.evalkit("run", "--suite", "toy", "--policy", "random", "--episodes", 3, "--workers", 2,
-                             "--out", tmp_path / "nodes", prefix=here)
+        choices = {"folder": str(told_to(tmp_path)), "together": 2}
+        done = nodes.evalkit("run", "--suite", "toy", "--policy", TELLING, "--episodes", 3, "--workers", 2, "--out",
+                             tmp_path / "nodes", *(f"-o{key}={value}" for key, value in choices.items()), prefix=here)
     assert done.returncode == 0, done.stderr
     records = Run(tmp_path / "nodes").records()
     assert {record.node for record in records.values()} == {"first", "second"}
-    worker = Worker(Job("random", {}, EnvOptions()))
-    for episode in make_plan(make_config({"suites": "toy", "policy": "random", "episodes": "3"})):
+    worker = Worker(Job(TELLING, choices, EnvOptions()))
+    for episode in make_plan(make_config({"suites": "toy", "policy": TELLING, "episodes": "3"})):
         assert replace(worker.run(episode).record, fingerprint=records[episode.id].fingerprint).measurement() == \
             records[episode.id].measurement()
 
