@@ -36,7 +36,7 @@ class Outcome:
 
     @property
     def idle(self) -> float:
-        """Share of all worker-time that was not spent on episodes or builds at the end: the idle tail."""
+        """Share of all worker-time after a worker's last episode: the idle tail."""
         return float(np.mean(self.seconds - np.array(self.last)) / self.seconds)
 
     @property

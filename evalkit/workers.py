@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import sys
@@ -162,6 +163,7 @@ class Worker:
         env, self._env, self._env_task = self._env, None, None
         if env is not None:
             env.close()
+            give_memory_back()
 
 
 class EpisodeQueue:
@@ -469,6 +471,14 @@ def resident_gb() -> float:
     """Resident memory of this process, GiB."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the system. glibc keeps what a closed simulator freed in pieces that the next one does not
+    fit into: a LIBERO process holds 526 MiB after eight tasks without this, 436 with it, as after two."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+    if trim is not None:
+        trim(0)
 
 
 def _finished(result: Result, attempt: int, seat: int, spent: float, clock: float) -> Result:

@@ -90,14 +90,22 @@ def drift(observation) -> np.ndarray:
 
 
 class Telling(Policy):
-    """Moves at random and tells where: ``<folder>/<suite>-<task>-<index>`` holds the interpreter's folder."""
+    """Moves at random and tells where: ``<folder>/<suite>-<task>-<index>`` holds the interpreter's folder.
 
-    def __init__(self, suite: Suite, folder: str):
+    together: no episode goes on until so many have begun, so that as many workers take part.
+    """
+
+    def __init__(self, suite: Suite, folder: str, together: int = 1):
         self.spec = PolicySpec("telling", chunk_length=4, executed_steps=4)
-        self.folder, self.action = Path(folder), suite.action
+        self.folder, self.together, self.action = Path(folder), together, suite.action
 
     def reset(self, episode):
         (self.folder / episode.id.replace("/", "-")).write_text(sys.prefix)
+        end = time.monotonic() + 240
+        while len(list(self.folder.iterdir())) < self.together:
+            if time.monotonic() > end:
+                raise TimeoutError(f"fewer than {self.together} episodes have begun")
+            time.sleep(0.05)
 
     def act(self, observations):
         return [item.generator("actions").uniform(-1, 1, (4, self.action.size)).astype(np.float32)

@@ -11,17 +11,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from evalkit.config import make_config
 from evalkit.environments import find_environment
+from evalkit.plan import make_plan
 from evalkit.records import Run
-from tests.helpers import command, environment
+from evalkit.suite import EnvOptions
+from evalkit.workers import Job, Worker
+from tests.helpers import command, environment, evalkit
 
 pytestmark = pytest.mark.end_to_end
+
+#: Tells where it acts, and lets no episode go on until every worker has one.
+TELLING = "tests.acting_policies:Telling"
 
 #: Ray itself gives a node 30 s to start, which a busy machine may not keep.
 STARTS = 4
@@ -83,12 +91,10 @@ def several_nodes(ip: str = "127.0.0.1") -> Iterator[Nodes]:
         shutil.rmtree(folder)
 
 
-def local(folder: Path, *arguments: object) -> Mapping[str, dict]:
-    """Measurements of the same run on this machine alone, one worker."""
-    done = subprocess.run(command(*arguments, "--workers", 1, "--out", folder), cwd=folder.parent, env=environment(),
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return measurements(folder)
+def told_to(folder: Path) -> Path:
+    """A folder for what `TELLING` tells."""
+    (folder / "told").mkdir()
+    return folder / "told"
 
 
 def measurements(folder: Path) -> dict[str, dict]:
@@ -98,17 +104,20 @@ def measurements(folder: Path) -> dict[str, dict]:
 def test_three_nodes_measure_what_one_machine_does(tmp_path):
     """A head and two more nodes, one with a cache of its own, which gets LIBERO's environment built there: every node
     works, in its own environment, and the records are a local run's, bit for bit."""
-    told = tmp_path / "told"
-    told.mkdir()
-    options = ("run", "--suite", "libero_object", "--policy", "tests.acting_policies:Telling", "-o", f"folder={told}",
-               "--tasks", "0-2", "--episodes", 1, "--assets", "stand-in")
-    expected = local(tmp_path / "local", *options)
+    told = told_to(tmp_path)
+    options = ("run", "--suite", "libero_object", "--policy", TELLING, "--tasks", "0-2", "--episodes", 1,
+               "--assets", "stand-in", "-o", f"folder={told}")
+    done = evalkit(*options, "--workers", 1, "--out", tmp_path / "local", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = measurements(tmp_path / "local")
+    for path in told.iterdir():
+        path.unlink()
     with several_nodes() as nodes:
         cache = nodes.folder / "cache"
         nodes.start("first")
         nodes.start("second", EVALKIT_CACHE=str(cache))
         nodes.start("third")
-        done = nodes.evalkit(*options, "--workers", 3, "--out", tmp_path / "nodes")
+        done = nodes.evalkit(*options, "-o", "together=3", "--workers", 3, "--out", tmp_path / "nodes")
         assert done.returncode == 0, done.stderr
         folder = find_environment("libero").folder
         assert measurements(tmp_path / "nodes") == expected and len(expected) == 3
@@ -120,18 +129,23 @@ def test_three_nodes_measure_what_one_machine_does(tmp_path):
 
 
 def test_nodes_in_network_namespaces(tmp_path):
-    """The same over a network between two namespaces that share nothing but a cable."""
+    """Two nodes in network namespaces that share nothing but a cable measure what this process does."""
     with ExitStack() as stack:
         stack.enter_context(two_namespaces())
         nodes = stack.enter_context(several_nodes("198.18.0.1"))
         here = ("ip", "netns", "exec", "evalkit-a")
         nodes.start("first", *here, ip="198.18.0.1")
         nodes.start("second", "ip", "netns", "exec", "evalkit-b", ip="198.18.0.2")
-        options = ("run", "--suite", "toy", "--policy", "random", "--episodes", 3)
-        done = nodes.evalkit(*options, "--workers", 2, "--out", tmp_path / "nodes", prefix=here)
-        assert done.returncode == 0, done.stderr
-        assert {record.node for record in Run(tmp_path / "nodes").records().values()} == {"first", "second"}
-        assert measurements(tmp_path / "nodes") == local(tmp_path / "local", *options)
+        choices = {"folder": str(told_to(tmp_path)), "together": 2}
+        done = nodes.evalkit("run", "--suite", "toy", "--policy", TELLING, "--episodes", 3, "--workers", 2, "--out",
+                             tmp_path / "nodes", *(f"-o{key}={value}" for key, value in choices.items()), prefix=here)
+    assert done.returncode == 0, done.stderr
+    records = Run(tmp_path / "nodes").records()
+    assert {record.node for record in records.values()} == {"first", "second"}
+    worker = Worker(Job(TELLING, choices, EnvOptions()))
+    for episode in make_plan(make_config({"suites": "toy", "policy": TELLING, "episodes": "3"})):
+        assert replace(worker.run(episode).record, fingerprint=records[episode.id].fingerprint).measurement() == \
+            records[episode.id].measurement()
 
 
 @contextmanager

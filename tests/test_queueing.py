@@ -21,8 +21,8 @@ def uneven(episode: Episode) -> float:
 
 
 def test_by_hand():
-    """Two tasks of two episodes of 1 s, a build of 1 s: one worker takes 6 s, two take 3 s, and four too, since whoever
-    joins a task builds its simulator as well."""
+    """Two tasks of two episodes of 1 s, a build of 1 s: one worker takes 6 s, two take 3 s, four take 2 s and build
+    each task twice."""
     planned = [Episode("toy", task, index, 1, 40) for task in range(2) for index in range(2)]
     costs = Costs(build=1.0, driver=0.0, episode=lambda episode: 1.0)
     ran = {workers: simulate(planned, workers, costs) for workers in (1, 2, 4)}

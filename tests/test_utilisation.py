@@ -57,6 +57,12 @@ def test_seats_of_two_nodes_are_two_workers():
     assert found.workers == 2 and found.idle == pytest.approx(0.25)
 
 
+def test_runs_side_by_side_on_one_machine():
+    """Merged from two drivers at once, both have a worker 0: two were busy, so there were two."""
+    found = utilisation(pd.concat([episodes([(0, 0.0, 4.0), (0, 4.0, 8.0)]), episodes([(0, 1.0, 3.0), (0, 3.5, 5.0)])]))
+    assert found.workers == 2 and found.idle == pytest.approx(1 - 11.5 / 16)
+
+
 def test_records_without_times_are_counted():
     """Old records are not guessed at: n says how many are known; with none there is nothing to say."""
     found = utilisation(episodes([*TWO, None]))

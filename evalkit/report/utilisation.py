@@ -28,8 +28,11 @@ class Session:
 
     @property
     def size(self) -> int:
-        """Workers that measured anything."""
-        return len(np.unique(self.workers))
+        """Workers that measured anything; at least as many as were busy at once, since runs that went on side by side
+        on one machine, merged, number theirs alike."""
+        starts, ends = np.sort(self.intervals, axis=0).T
+        at_once = np.arange(1, len(starts) + 1) - np.searchsorted(ends, starts, side="right")
+        return max(len(np.unique(self.workers)), int(at_once.max()))
 
     @property
     def last_ends(self) -> np.ndarray:
