@@ -2,10 +2,10 @@
 
 In each of the 25 substeps of a control step robosuite 1.4.0 runs `mj_forward` twice before `mj_step`
 (environments/base.py `step`, controllers/base_controller.py `update`). Positions and velocities do not change between
-the three, so their stages are computed once here. The solver does change something: before MuJoCo 3.3.6 each pass
-leaves another warm start for the next one, so all three passes stay. Force sensors, which nothing reads in between,
-are left to the last substep. Observables are read at the one substep at which upstream samples them, and only those
-that an Observation holds; the success predicate is evaluated once, not twice.
+the three, so their stages are computed once here; the solver's three passes share what they can (solver.py). Force
+sensors, which nothing reads in between, are left to the last substep. Observables are read at the one substep at which
+upstream samples them, and only those that an Observation holds; the success predicate is evaluated once, not twice.
+The substeps run in one compiled loop: between them there is no Python.
 
 tests/libero/test_steps.py compares it with upstream's step: equal bits in mjData, observables and success.
 """
