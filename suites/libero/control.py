@@ -174,8 +174,10 @@ class Arm:
 @njit(cache=True)
 def sample(position, quaternion, grip, seen_position, seen_quaternion, seen_grip):
     """Copy the hand's pose and the fingers' joints; upstream's quaternions are wxyz in mjData and xyzw when seen."""
-    seen_position[:], seen_grip[:] = position, grip
-    seen_quaternion[:3], seen_quaternion[3] = quaternion[1:], quaternion[0]
+    solver.copy(position, seen_position)
+    solver.copy(grip, seen_grip)
+    for i in range(4):
+        seen_quaternion[i] = quaternion[(i + 1) % 4]
 
 
 @njit(cache=True, nogil=True)
@@ -199,9 +201,9 @@ def simulate(begin, end, last, sampled, watched, model, data, at, problem, solve
             compiled.mj_fwd_constraint(model, data)
             compiled.mj_fwd_constraint(model, data)
         if substep == 0:
-            goal_position[:] = position + delta[:3]
+            solver.copy(position + delta[:3], goal_position)
             if turns:
-                goal_rotation[:] = np.dot(turn, rotation)
+                np.dot(turn, rotation, goal_rotation)
         compiled.mj_jac_site(model, data, jacobian[0].ctypes.data, jacobian[1].ctypes.data, site)
         drive(position, rotation, goal_position, goal_rotation, jacobian, *arguments)
         if solves:
