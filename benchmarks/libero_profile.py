@@ -1,6 +1,6 @@
 """`make bench-libero-profile`: where a LIBERO step, reset and episode spend their time, upstream's and evalkit's.
 
-Writes results/benchmarks/libero-profile-<date>-<cores>cores.json and .md. One process, one GL thread.
+Writes results/benchmarks/libero-profile-<date>-<cores>cores.json and .md. One process a task, one GL thread.
 """
 
 from __future__ import annotations
@@ -9,21 +9,26 @@ import os
 import platform
 import time
 
+from tqdm import tqdm
+
 from benchmarks.measured import header, in_interpreter, row, write
 from evalkit.assets import resolve_assets
 from evalkit.environments import ensure_environment, find_environment
 from evalkit.registry import load_suite
 
-SUITE = "libero_spatial"
+#: One scene of each kind: table with fixtures, floor, living room, kitchen.
+TASKS = (("libero_spatial", 0), ("libero_object", 0), ("libero_10", 0), ("libero_10", 3))
 
 
 def report(found: dict) -> str:
     """The figures as markdown."""
     tasks = found["tasks"]
     lines = [f"LIBERO, {found['date']}, {found['machine']}, {found['cores']} cores, {found['described']['renderer']}, "
-             f"mujoco {found['described']['mujoco']}, {found['assets']} assets; one process, one GL thread", "",
+             f"mujoco {found['described']['mujoco']}, {found['assets']} assets; CPU time of one process, one GL thread",
+             "",
              "A control step without pictures, ms; each row executes the same random actions on the same states "
-             "(means over 60 steps, each at its least disturbed of four rounds):", "", *header(tasks)]
+             f"(means over {found['steps']} steps, each at its least disturbed of {found['rounds']} rounds):", "",
+             *header(tasks)]
     names = list(next(iter(tasks.values()))["step"])
     lines += [row(name, [f"{task['step'][name]:.2f}" for task in tasks.values()]) for name in names]
     for name in names[1:]:
@@ -50,12 +55,15 @@ def report(found: dict) -> str:
 
 def main() -> None:
     """Measure and write the results."""
-    suite = load_suite(SUITE)
+    suite = load_suite(TASKS[0][0])
     python = ensure_environment(find_environment(suite.interpreter))
     assets = resolve_assets(suite, "auto", list(range(10)), python)
-    found = in_interpreter(python, "benchmarks.libero_profile_env", str(assets.folder))
-    found |= {"date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "cores": os.cpu_count() or 1,
-              "assets": assets.kind}
+    tasks, found = {}, {}
+    for name, task in tqdm(TASKS, unit="task"):
+        found = in_interpreter(python, "benchmarks.libero_profile_env", str(assets.folder), name, str(task))
+        tasks[f"{name}/{task:02d}"] = found.pop("task")
+    found |= {"tasks": tasks, "date": time.strftime("%Y-%m-%d"), "machine": platform.machine(),
+              "cores": os.cpu_count() or 1, "assets": assets.kind}
     write("libero-profile", found, report(found))
 
 

@@ -3,22 +3,39 @@
 The functions are those of the very library that the mujoco package has loaded, so their bits are its bits. An error
 that MuJoCo calls fatal (its memory is exhausted, say) ends the process here, where the package would raise: rollout
 workers report a dead process as an error and try the episode again.
+
+Import it before anything of LIBERO's that numba compiles: it says where the machine code is kept.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import llvmlite.binding
 import mujoco
+import numba
 import numpy as np
 from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from evalkit.paths import cache_folder
+
+#: The files whose code calls one another's.
+_SOURCES = ("compiled.py", "control.py", "osc.py", "solver.py", "requirements.txt")
+
+
+def _cache() -> Path:
+    """A folder of its own for each state of `_SOURCES`: numba notices a file that changed, but not one it calls."""
+    sources = b"".join(Path(__file__).with_name(name).read_bytes() for name in _SOURCES)
+    return cache_folder() / f"libero-compiled-{hashlib.sha256(sources).hexdigest()[:10]}"
+
+
+numba.config.CACHE_DIR = str(_cache())
 llvmlite.binding.load_library_permanently(str(next(Path(mujoco.__file__).parent.glob("libmujoco.so.*"))))
 
 

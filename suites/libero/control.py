@@ -2,10 +2,10 @@
 
 In each of the 25 substeps of a control step robosuite 1.4.0 runs `mj_forward` twice before `mj_step`
 (environments/base.py `step`, controllers/base_controller.py `update`). Positions and velocities do not change between
-the three, so their stages are computed once here. The solver does change something: before MuJoCo 3.3.6 each pass
-leaves another warm start for the next one, so all three passes stay. Force sensors, which nothing reads in between,
-are left to the last substep. Observables are read at the one substep at which upstream samples them, and only those
-that an Observation holds; the success predicate is evaluated once, not twice.
+the three, so their stages are computed once here; the solver's three passes share what they can (solver.py). Force
+sensors, which nothing reads in between, are left to the last substep. Observables are read at the one substep at which
+upstream samples them, and only those that an Observation holds; the success predicate is evaluated once, not twice.
+The substeps run in one compiled loop: between them there is no Python.
 
 tests/libero/test_steps.py compares it with upstream's step: equal bits in mjData, observables and success.
 """
@@ -174,8 +174,10 @@ class Arm:
 @njit(cache=True)
 def sample(position, quaternion, grip, seen_position, seen_quaternion, seen_grip):
     """Copy the hand's pose and the fingers' joints; upstream's quaternions are wxyz in mjData and xyzw when seen."""
-    seen_position[:], seen_grip[:] = position, grip
-    seen_quaternion[:3], seen_quaternion[3] = quaternion[1:], quaternion[0]
+    solver.copy(position, seen_position)
+    solver.copy(grip, seen_grip)
+    for i in range(4):
+        seen_quaternion[i] = quaternion[(i + 1) % 4]
 
 
 @njit(cache=True, nogil=True)
@@ -199,9 +201,9 @@ def simulate(begin, end, last, sampled, watched, model, data, at, problem, solve
             compiled.mj_fwd_constraint(model, data)
             compiled.mj_fwd_constraint(model, data)
         if substep == 0:
-            goal_position[:] = position + delta[:3]
+            solver.copy(position + delta[:3], goal_position)
             if turns:
-                goal_rotation[:] = np.dot(turn, rotation)
+                np.dot(turn, rotation, goal_rotation)
         compiled.mj_jac_site(model, data, jacobian[0].ctypes.data, jacobian[1].ctypes.data, site)
         drive(position, rotation, goal_position, goal_rotation, jacobian, *arguments)
         if solves:

@@ -29,10 +29,12 @@ _CONE = int(mujoco.mjtConstraintState.mjCNSTRSTATE_CONE)
 _TINY = mujoco.mjMINVAL
 
 _OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
+#: For functions that compiled code alone calls: no door for Python, which takes numba longer to build than the rest.
+_INNER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 class Problem(NamedTuple):
-    """What stays in place from step to step: vectors of mjData (nv,), room to work in (nv, nv), options."""
+    """What stays in place from step to step: vectors of mjData (nv,), room for matrices (nv nv,), options."""
 
     qacc: np.ndarray
     qacc_warmstart: np.ndarray
@@ -78,7 +80,7 @@ def supports(model: mujoco.MjModel) -> bool:
 def problem(model: mujoco.MjModel, data: mujoco.MjData) -> Problem:
     """The Problem that `solve` is given for `data`."""
     vectors = [getattr(data, name) for name in Problem._fields[:7]]
-    matrices = [np.zeros((model.nv, model.nv)) for _ in range(3)]
+    matrices = [np.zeros(model.nv * model.nv) for _ in range(3)]
     scale = 1 / (model.stat.meaninertia * max(1, model.nv))
     return Problem(*vectors, *matrices, scale, model.opt.tolerance, model.opt.ls_tolerance, model.opt.iterations,
                    model.opt.ls_iterations)
@@ -108,8 +110,8 @@ def solve(model, data, at, p, r, kept, smooth_cost):
     p.solver_niter[:] = 0
     if n == 0:
         p.qfrc_constraint[:] = 0
-        p.qacc[:] = p.qacc_smooth
-        p.qacc_warmstart[:] = p.qacc_smooth
+        copy(p.qacc_smooth, p.qacc)
+        copy(p.qacc_smooth, p.qacc_warmstart)
         return smooth_cost
 
     residual, momentum, gradient, search = np.empty(n), np.empty(nv), np.empty(nv), np.empty(nv)
@@ -117,12 +119,12 @@ def solve(model, data, at, p, r, kept, smooth_cost):
     if np.isnan(smooth_cost):
         relative_acceleration(model, data, p.qacc_smooth, r, r.smooth)
         smooth_cost = update(model, data, r.smooth, 0)
-    p.qacc[:] = p.qacc_warmstart
+    copy(p.qacc_warmstart, p.qacc)
     relative_acceleration(model, data, p.qacc, r, residual)
     cost, total = start(model, data, p, residual, momentum)
     if total > smooth_cost:
-        p.qacc[:] = p.qacc_smooth
-        residual[:] = r.smooth
+        copy(p.qacc_smooth, p.qacc)
+        copy(r.smooth, residual)
         cost, _ = start(model, data, p, residual, momentum)
     set_gradient(p, momentum, gradient)
 
@@ -133,15 +135,15 @@ def solve(model, data, at, p, r, kept, smooth_cost):
         else:
             is_direct = factor_incrementally(model, data, p, r, kept, before, is_direct, room)
         hessian = p.direct if is_direct else p.updated
-        if np.any(r.state == _CONE):
-            add_cones(at, p, r, hessian)
+        if add_cones(at, p, r, hessian):
             hessian = p.coned
         compiled.mju_chol_solve(search.ctypes.data, hessian.ctypes.data, gradient.ctypes.data, nv)
-        search *= -1.0
+        for i in range(nv):
+            search[i] *= -1.0
         if not move(model, data, at, p, r, residual, momentum, search):
             break
         iteration += 1
-        before[:] = r.state
+        copy(r.state, before)
         cost_before = cost
         cost = update(model, data, residual, 1) + gauss(p, momentum)
         if p.scale * (cost_before - cost) < p.tolerance:
@@ -152,18 +154,26 @@ def solve(model, data, at, p, r, kept, smooth_cost):
 
     p.solver_niter[0] = iteration
     p.solver_nnz[0] = nv * nv
-    p.qacc_warmstart[:] = p.qacc
+    copy(p.qacc, p.qacc_warmstart)
     return smooth_cost
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
+def copy(source, target):
+    """Element by element: for `target[:] = source` numba compiles an error message for 3 s."""
+    for i in range(len(target)):
+        target[i] = source[i]
+
+
+@njit(**_INNER)
 def relative_acceleration(model, data, qacc, r, residual):
     """Write J qacc - reference to `residual` (n,)."""
     compiled.mj_mul_jac_vec(model, data, residual.ctypes.data, qacc.ctypes.data)
-    residual -= r.reference
+    for i in range(len(residual)):
+        residual[i] -= r.reference[i]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def update(model, data, residual, with_cones):
     """Set forces and states of the constraints for `residual` (n,), cones' Hessians if wanted; their cost."""
     cost = np.empty(1)
@@ -171,7 +181,7 @@ def update(model, data, residual, with_cones):
     return cost[0]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def gauss(p, momentum):
     """The cost of deviating from the unconstrained motion. momentum: M qacc (nv,)."""
     total = 0.0
@@ -180,7 +190,7 @@ def gauss(p, momentum):
     return total
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def start(model, data, p, residual, momentum):
     """The cost of p.qacc, as the solver adds it up and as the choice of a warm start does; sets `momentum`."""
     compiled.mj_mul_m(model, data, momentum.ctypes.data, p.qacc.ctypes.data)
@@ -190,13 +200,13 @@ def start(model, data, p, residual, momentum):
     return cost + gauss(p, momentum), total
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def set_gradient(p, momentum, gradient):
     for i in range(len(gradient)):
         gradient[i] = momentum[i] - p.qfrc_smooth[i] - p.qfrc_constraint[i]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def factor_directly(model, data, p, r, kept, room):
     """Make `p.direct` the factor of the Hessian M + J' D J over the rows that are in the quadratic state now."""
     n, nv = len(r.state), len(p.qacc)
@@ -215,7 +225,7 @@ def factor_directly(model, data, p, r, kept, room):
     compiled.mju_chol_factor(direct, nv, _TINY)
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def factor_incrementally(model, data, p, r, kept, before, is_direct, room):
     """Move the factor on from the states `before`: into `p.updated`, or anew into `p.direct` when accuracy is lost.
     Whether it is in `p.direct`."""
@@ -225,39 +235,45 @@ def factor_incrementally(model, data, p, r, kept, before, is_direct, room):
         if quadratic == (before[i] == _QUADRATIC):
             continue
         if is_direct:
-            p.updated[:] = p.direct
+            copy(p.direct, p.updated)
             is_direct = False
-        room[:nv] = r.jacobian[i * nv:(i + 1) * nv] * np.sqrt(r.stiffness[i])
+        scale = np.sqrt(r.stiffness[i])
+        for k in range(nv):
+            room[k] = r.jacobian[i * nv + k] * scale
         if compiled.mju_chol_update(p.updated.ctypes.data, room.ctypes.data, nv, quadratic) < nv:
             factor_directly(model, data, p, r, kept, room)
             return True
     return is_direct
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def add_cones(at, p, r, hessian):
-    """Make `p.coned` the factor `hessian` and the Hessians of contacts in the middle zone of their friction cones."""
-    nv, i = len(p.qacc), 0
-    p.coned[:] = hessian
+    """Make `p.coned` the factor `hessian` and the Hessians of contacts in the middle zone of their friction cones;
+    whether there are any."""
+    nv, i, found = len(p.qacc), 0, False
     while i < len(r.state):
         if r.state[i] != _CONE:
             i += 1
             continue
+        if not found:
+            copy(hessian, p.coned)
+            found = True
         contact = r.contact[i] * at.contact_size
         dim, first = r.contact_integers[(contact + at.contact_dim) // 4], (contact + at.contact_H) // 8
-        local = r.contact_floats[first:first + dim * dim].copy()
+        local, products = np.empty(dim * dim), np.zeros((dim, nv))
+        copy(r.contact_floats[first:], local)
         compiled.mju_chol_factor(local.ctypes.data, dim, _TINY)
-        products = np.zeros((dim, nv))
         for row in range(dim):
-            jacobian = r.jacobian[(i + row) * nv:(i + row + 1) * nv]
             for column in range(row + 1):
-                products[column] += jacobian * local[row * dim + column]
+                for k in range(nv):
+                    products[column, k] += r.jacobian[(i + row) * nv + k] * local[row * dim + column]
         for row in range(dim):
             compiled.mju_chol_update(p.coned.ctypes.data, products[row].ctypes.data, nv, 1)
         i += dim
+    return found
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def move(model, data, at, p, r, residual, momentum, search):
     """Move acceleration, momentum and residual along `search` (nv,) to the least cost; whether that is any move."""
     n, nv = len(residual), len(search)
@@ -275,9 +291,11 @@ def move(model, data, at, p, r, residual, momentum, search):
     step = line_search(at, r, line, p.tolerance * p.ls_tolerance * length / p.scale, p.ls_iterations)
     if step == 0.0:
         return False
-    p.qacc[:] += search * step
-    momentum += momentum_along * step
-    residual += residual_along * step
+    for i in range(nv):
+        p.qacc[i] += search[i] * step
+        momentum[i] += momentum_along[i] * step
+    for i in range(n):
+        residual[i] += residual_along[i] * step
     return True
 
 
@@ -293,7 +311,7 @@ class Line(NamedTuple):
     along: np.ndarray
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def parabolas(at, r, residual, along):
     """(3 n,) for Line."""
     n, i = len(residual), 0
@@ -327,7 +345,7 @@ def parabolas(at, r, residual, along):
     return found
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def evaluate(at, r, line, step):
     """(step, cost, first derivative, second derivative) at `step` along the line."""
     constant, linear, square = line.gauss, line.tangent, line.curvature
@@ -369,7 +387,7 @@ def evaluate(at, r, line, step):
     return step, cost, slope, (_TINY if bend <= 0 else bend)
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def cone(parabolas, here, mu, step):
     """An elliptic contact at `step`: (is it its whole parabola, cost and two derivatives in the cone's middle zone)."""
     u0, v0, uu, uv = parabolas[here + 3], parabolas[here + 4], parabolas[here + 5], parabolas[here + 6]
@@ -390,7 +408,7 @@ def cone(parabolas, here, mu, step):
             stiffness * (inside1 * inside1 + inside * (-mu * tangent2)))
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def line_search(at, r, line, tolerance, evaluations):
     """The step of least cost along the line: Newton's method, then bisection between brackets. Points are tuples of
     `evaluate`."""
@@ -440,12 +458,12 @@ def line_search(at, r, line, tolerance, evaluations):
     return 0.0
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def newton(point):
     return point[0] - point[2] / point[3]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def bracket(point, candidates):
     """The candidate nearest to the minimum on the side of `point`, if nearer than it; whether one is."""
     moved = False

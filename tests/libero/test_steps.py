@@ -155,6 +155,21 @@ def test_upstreams_step_can_take_over(make_env):
     check_tracks(track(turns=True), track(turns=False))
 
 
+def test_mujocos_own_solver_can_take_over(make_env, monkeypatch):
+    """A model that evalkit's solver does not support is stepped with MuJoCo's: the same episode."""
+    from suites.libero import solver
+
+    suite, task = "libero_object", 2
+    actions, episode = random_actions(load_suite(suite), 6), episode_of(suite, task, 1)
+    tracks = []
+    for supported in (True, False):
+        monkeypatch.setattr(solver, "supports", lambda model, supported=supported: supported)
+        env = make_env(suite, task)
+        tracks.append(our_track(env, episode, actions))
+        env.close()
+    check_tracks(*tracks)
+
+
 @pytest.mark.parametrize(("suite", "task"), [("libero_spatial", 0), ("libero_10", 0)])
 def test_first_frame_is_the_one_of_upstreams_hard_reset(suite, task, make_env):
     """The first look of an episode shows what upstream's camera shows after its reset and the wait steps."""
