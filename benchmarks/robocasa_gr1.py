@@ -62,8 +62,8 @@ def report(found: dict) -> str:
         loop = ("upstream's own gym environment, on stand-in assets" if scenes == "upstream" else
                 "robosuite's controllers and the public wrapper's frame and views, on evalkit's scenes")
         costs = measured["costs"]
-        lines += ["", f"{scenes} scenes; the loop that draws every step is {loop}; both execute the same 36 actions "
-                      "in turns of 12 from the same scene:", "", *header(costs)]
+        lines += ["", f"{scenes} scenes; the loop that draws every step is {loop}; both execute the same actions in "
+                      "turns from the same scene:", "", *header(costs)]
         for name in next(iter(costs.values())):
             lines.append(row(name, [_cell(name, task[name]) for task in costs.values()]))
         for what, title in PARTS.items() if "parts" in measured else ():
@@ -88,6 +88,8 @@ def part_rows(tasks: list[dict]) -> list[str]:
 
 
 def _cell(name: str, value: float) -> str:
+    if "turns" in name:
+        return str(value)
     if "times faster" in name:
         return f"{value:.1f}x"
     return f"{value:.2f} s" if value >= 1 or "reset" in name or "episode" in name else f"{1000 * value:.1f} ms"
