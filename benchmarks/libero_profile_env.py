@@ -31,7 +31,7 @@ from suites.libero.suite import WAIT_ACTION, WAIT_STEPS
 VIEWS = ("agentview", "wrist")
 
 #: Steps timed, rounds of all that is timed (the least disturbed one counts), steps with pictures of upstream's loop.
-STEPS, ROUNDS, RENDERED_STEPS = 40, 4, 4
+STEPS, ROUNDS, RENDERED_STEPS = 30, 3, 3
 
 SUBSTEPS = "substeps"
 
@@ -196,7 +196,6 @@ def episode_costs(suite: str, task: int, assets: Path) -> dict[str, dict[str, fl
     few) and evalkit's rollout, from the reset on."""
     loaded = load_suite(suite)
     script = make_upstream_env(suite, loaded.tasks[task].name, VIEWS)
-    script.reset()
     reset = seconds(script.reset)
     step = statistics.median(seconds(script.step, action) for action in random_actions(loaded, RENDERED_STEPS))
     script.close()

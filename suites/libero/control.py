@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from robosuite.utils.transform_utils import axisangle2quat, quat2mat
 
-from suites.libero import compiled, solver
+from suites.libero import compiled, proof, solver
 from suites.libero.compiled import find_offsets
 from suites.libero.osc import drive
 
@@ -140,7 +140,7 @@ class Arm:
         self.seen = {name: array.copy() for name, array in zip(STATE_OBSERVABLES, watched)}
         self._watched = *watched, *self.seen.values()
         self._simulator = (model._address, data._address, find_offsets(), solver.problem(model, data),
-                           solver.supports(model), site, position, rotation)
+                           solver.supports(model) and proof.holds(), site, position, rotation)
         self._arm = (np.zeros((2, 3, model.nv)), data.qM, _entries(model, dofs), data.qpos[joints], data.qvel,
                      data.qfrc_bias[dofs])
         self._motors = data.ctrl[motors], *robot.torque_limits

@@ -7,7 +7,8 @@ the Hessian and the direction after its last iteration, products that the check 
 
 The algorithm, its constants and the order of its operations are those of MuJoCo 3.2.3 (engine_forward.c
 `mj_fwdConstraint`, engine_solver.c `mj_solNewton`: Newton's method on the primal problem, exact line search), and its
-linear algebra is MuJoCo's own. tests/libero/test_steps.py compares the outcome bit for bit.
+linear algebra is MuJoCo's own. tests/libero/test_steps.py compares the outcome bit for bit, and `proof` does before
+any process uses it.
 """
 
 from __future__ import annotations
@@ -70,10 +71,11 @@ class Rows(NamedTuple):
 
 
 def supports(model: mujoco.MjModel) -> bool:
-    """Whether `solve` does all that MuJoCo would do with this model."""
+    """Whether `solve`, and Euler's integration after it, do all that MuJoCo would do with this model."""
     option, jacobian = model.opt, mujoco.mjtJacobian
     dense = option.jacobian == jacobian.mjJAC_DENSE or (option.jacobian == jacobian.mjJAC_AUTO and model.nv < 60)
     return (dense and option.solver == mujoco.mjtSolver.mjSOL_NEWTON and option.noslip_iterations == 0
+            and option.integrator == mujoco.mjtIntegrator.mjINT_EULER
             and option.enableflags == 0 and not option.disableflags & mujoco.mjtDisableBit.mjDSBL_WARMSTART)
 
 
