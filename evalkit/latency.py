@@ -158,8 +158,9 @@ def read(path: Path) -> Measurement:
 
 def _check_types(found: Measurement) -> None:
     """Raise TypeError for a value that `message` does not have, of those that tables show."""
-    texts = (found.method, found.policy, found.suite, found.machine, found.weights, found.note)
+    texts = (found.method, found.policy, found.suite, found.machine, found.weights, found.note, found.dtype)
     if not (all(isinstance(text, str) and text == plain_lines(text) for text in texts)
+            and (found.parameters is None or (type(found.parameters) is int and 0 <= found.parameters < 1e15))
             and isinstance(found.ms, list) and found.ms
             and all(type(ms) in (int, float) and 0 < ms < 1e12 for ms in found.ms)):
         raise TypeError("it holds a value of another type")

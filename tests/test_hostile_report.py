@@ -45,7 +45,8 @@ def attack_run(folder: Path, attack: str = ATTACK) -> Run:
         "settings": {attack: attack}, "merged": [{"name": attack, "command": attack, "kept": attack}],
     }
     records = [{**RECORD, "id": f"toy/00/{index:03d}", "index": index, "outcome": outcome, "instruction": attack,
-                "video": video, "traceback": f"Traceback\n{attack}" if outcome == "error" else None}
+                "fingerprint": attack, "video": video,
+                "traceback": f"Traceback\n{attack}" if outcome == "error" else None}
                for index, outcome in enumerate(["success", "failure", "error"])]
     (folder / "run.json").write_text(json.dumps(info))
     (folder / "episodes.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

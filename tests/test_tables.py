@@ -132,7 +132,7 @@ def test_title_says_what_was_measured(run):
      "policy dit4dit (checkpoint 0123456789ab);"),
     ("remote", {"server": {"policy": "dit4dit", "checkpoint": {"sha256": "0123456789abcdef"}}},
      "policy remote (dit4dit, checkpoint 0123456789ab);"),
-    ("of/mine/mine.py:Mine", {}, "policy mine.py:Mine;"), ("noop", {"server": "edited"}, "policy noop;"),
+    ("of/mine/mine.py:Mine", {}, "policy mine.py:Mine;"), ("noop", {"server": {"policy": None}}, "policy noop;"),
 ])
 def test_title_says_what_acts(run, policy, described, told):
     """A checkpoint by its hash, a server by what it serves, a file of one's own by its name."""
