@@ -113,8 +113,8 @@ soak: setup  ## Thousands of short episodes: does anything grow or stay behind? 
 	$(VENV)/bin/python -m benchmarks.soak $(SOAK_EPISODES) $(SOAK_LIBERO)
 
 golden: setup  ## Record the first scenes that doctor knows, after a change that is meant to change them
-	$(EVALKIT) env run libero -m evalkit.preflight record libero_object stand-in
-	$(EVALKIT) env run robocasa_gr1 -m evalkit.preflight record robocasa_gr1 real builtin
+	$(EVALKIT) env run libero -m evalkit.doctor.preflight record libero_object stand-in
+	$(EVALKIT) env run robocasa_gr1 -m evalkit.doctor.preflight record robocasa_gr1 real builtin
 
 libero-tables: setup  ## Recompute LIBERO's tasks.csv and fixtures.npz (half an hour); ASSETS_FOLDER=real assets
 	$(EVALKIT) env run libero -m suites.libero.fixtures --assets $(ASSETS_FOLDER)

@@ -259,16 +259,16 @@ def doctor(suite: Annotated[str, typer.Option("--suite", "-s", help="Suites or g
 
     evalkit doctor -s robocasa_gr1 -p dit4dit --checkpoint DIR -o base_model=COSMOS_DIR
     """
-    from evalkit import doctor as examining
-    from evalkit.findings import PROBLEM, print_table
+    from evalkit.doctor import examination
+    from evalkit.doctor.findings import PROBLEM, print_table
 
     names = registry.expand_suites(suite.split(",")) if suite else [
         name for name in registry.suite_names() if registry.load_suite(name).interpreter]
     if policy and not suite:
         raise InputError("which suite is the policy for? Pass --suite NAME (see `evalkit list suites`)")
-    question = examining.Question(names, policy, cli_policies.options_of(policy_option, checkpoint), workers,
+    question = examination.Question(names, policy, cli_policies.options_of(policy_option, checkpoint), workers,
                                   ray_address, out, quick)
-    findings = examining.examine(question, fix)
+    findings = examination.examine(question, fix)
     print_table(findings)
     raise typer.Exit(1 if any(finding.level == PROBLEM for finding in findings) else 0)
 

@@ -62,7 +62,8 @@ class Suite:
     video_views: further views for videos only, like `views`.
     scenes: where scenes come from -> what a worker needs then; the first is the default.
     env: ``module:Class`` of the Env; assets: ``module:function``, see `evalkit.assets` ("" : needs none).
-    preflight: ``module:function`` of the checks that `evalkit doctor` runs in its interpreter, see `evalkit.preflight`.
+    preflight: ``module:function`` of the checks that `evalkit doctor` runs in its interpreter, see
+    `evalkit.doctor.preflight`.
     hold_action: the action that holds still; empty where actions are absolute targets of the state's groups.
     version: raised whenever evalkit's wrapper changes a result.
     """

@@ -375,8 +375,9 @@ class WorkerPool:
         return full or heavy or (self.needs.one_task and seat.task not in (None, task))
 
     def _look_at_starts(self, running: bool) -> None:
-        """Note which workers have started. One that failed to is tried again; one that the cluster has no room for,
-        as after the loss of a node, stands in nobody's way: it waits, and takes part when there is room again.
+        """Note which workers have started. One that failed to is tried again, and so is one whose node would measure
+        something else; one that the cluster has no room for, as after the loss of a node, stands in nobody's way: it
+        waits, and takes part when there is room again.
 
         Raises Stopped if no worker is left, or none could be placed for `START_SECONDS`.
         """
@@ -386,17 +387,18 @@ class WorkerPool:
                 continue
             if cluster.wait([seat.starting], timeout=0):
                 try:
-                    cluster.get(seat.starting)
-                    seat.starting, seat.failures = None, 0
-                    continue
+                    problem = other_simulator(self.described, cluster.get(seat.starting))
                 except Exception as error:
                     problem = cluster.last_lines(str(error), 3)
+                if not problem:
+                    seat.starting, seat.failures = None, 0
+                    continue
             elif now - seat.since > START_SECONDS and cluster.published(seat.key) is not None:
                 problem = f"it was not ready after {START_SECONDS:g} s"
             else:
                 continue
             seat.failures += 1
-            print(f"notice: a rollout worker could not start ({seat.failures} of {STARTS} tries): {problem}",
+            print(f"notice: a rollout worker cannot take part ({seat.failures} of {STARTS} tries): {problem}",
                   file=sys.stderr)
             self._empty(seat)
         if running or any(seat.free for seat in self._seats):
@@ -465,6 +467,14 @@ def idle_seconds() -> float:
     """Seconds that all cores together have been idle since the machine started (/proc/stat, fourth column)."""
     with open("/proc/stat") as file:
         return int(file.readline().split()[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def other_simulator(first: Mapping[str, Mapping[str, str]], other: Mapping[str, Mapping[str, str]]) -> str:
+    """What a worker's simulator or renderer has that the first worker's has not, whose description is in the
+    fingerprint of all records: nodes of a cluster may draw with other GPUs. Empty: nothing."""
+    return "; ".join(f"{suite}: {name} is {other[suite].get(name)!r} here and {parts.get(name)!r} in the run"
+                     for suite, parts in first.items() for name in {**parts, **other[suite]}
+                     if parts.get(name) != other[suite].get(name))
 
 
 def resident_gb() -> float:

@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 
+from evalkit.doctor.findings import OK, PROBLEM
+from evalkit.doctor.inference import check
 from evalkit.errors import InputError
-from evalkit.findings import OK, PROBLEM
-from evalkit.inference import check
 from evalkit.policy import Policy
 from evalkit.specs import PolicySpec
 from tests.helpers import environment
@@ -86,6 +86,6 @@ def test_a_server_that_is_not_there():
 def test_findings_are_its_last_line():
     """As the doctor calls it, in another process."""
     settings = {"policy": "random", "suite": "toy", "options": {}}
-    done = subprocess.run([sys.executable, "-m", "evalkit.inference", json.dumps(settings)], env=environment(),
+    done = subprocess.run([sys.executable, "-m", "evalkit.doctor.inference", json.dumps(settings)], env=environment(),
                           capture_output=True, text=True, check=True)
     assert [finding["level"] for finding in json.loads(done.stdout.splitlines()[-1])] == [OK, OK]

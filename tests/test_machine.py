@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from evalkit import machine
-from evalkit.findings import OK, PROBLEM, WARNING
-from evalkit.machine import GIB, Facts
+from evalkit.doctor import machine
+from evalkit.doctor.findings import OK, PROBLEM, WARNING
+from evalkit.doctor.machine import GIB, Facts
 
 SMALL = Facts(cores=2, memory_gb=7.0, open_files=1024)
 LARGE = Facts(cores=64, memory_gb=250.0, open_files=65536)

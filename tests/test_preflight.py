@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from evalkit import preflight
 from evalkit.assets import ALTERED, BUILT_IN, REAL, STAND_IN, Assets
+from evalkit.doctor import preflight
+from evalkit.doctor.findings import OK, PROBLEM, WARNING
+from evalkit.doctor.preflight import Scene, frame_hashes, judge_backends, judge_devices, judge_scene, judge_versions
 from evalkit.egl import Device
-from evalkit.findings import OK, PROBLEM, WARNING
 from evalkit.gl import GLBackend
-from evalkit.preflight import Scene, frame_hashes, judge_backends, judge_devices, judge_scene, judge_versions
 from evalkit.registry import load_suite
 from suites.libero.preflight import FLOOR_GREY, judge_floor, judge_settling
 

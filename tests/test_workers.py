@@ -14,9 +14,10 @@ from evalkit.config import make_config
 from evalkit.episode import Episode
 from evalkit.evaluation import measure
 from evalkit.plan import make_plan
+from evalkit.progress import SteadyClock
 from evalkit.records import Record, Run
 from evalkit.suite import EnvOptions, ProcessNeeds
-from evalkit.workers import EpisodeQueue, Job, Worker, WorkerPool
+from evalkit.workers import EpisodeQueue, Job, Worker, WorkerPool, _Seat
 from tests.helpers import evalkit, lines, planned_ids
 
 
@@ -213,6 +214,21 @@ def faulty_run(tmp_path_factory):
 @pytest.fixture
 def faulty_records(faulty_run) -> dict[str, Record]:
     return Run(faulty_run[0]).records()
+
+
+def test_a_worker_that_draws_otherwise_takes_no_part(monkeypatch, capsys):
+    """A node with another GPU would write other pictures under the first worker's fingerprint."""
+    pool = WorkerPool(Job("noop", {}, EnvOptions()), ["toy"], 2)
+    pool._clock = SteadyClock()
+    pool.described = {"toy": {"mujoco": "3.2.3", "renderer": "llvmpipe"}}
+    pool._seats = [_Seat(number, actor="a", starting=f"worker {number}") for number in range(2)]
+    started = {"worker 0": pool.described, "worker 1": {"toy": {"mujoco": "3.2.3", "renderer": "NVIDIA"}}}
+    for name, fake in {"wait": lambda references, timeout: references, "get": started.get, "kill": lambda actor: None,
+                       "unpublish": lambda key: None}.items():
+        monkeypatch.setattr(cluster, name, fake)
+    pool._look_at_starts(running=True)
+    assert [seat.actor for seat in pool._seats] == ["a", None]
+    assert "toy: renderer is 'NVIDIA' here and 'llvmpipe' in the run" in capsys.readouterr().err
 
 
 def test_every_episode_ends_in_one_record(faulty_run):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from evalkit.assets import Assets
-from evalkit.findings import Finding, ok, problem
-from evalkit.preflight import Scene, first_scene, judge_scene, read_golden
+from evalkit.doctor.findings import Finding, ok, problem
+from evalkit.doctor.preflight import Scene, first_scene, judge_scene, read_golden
 from evalkit.registry import load_suite
 from evalkit.suite import EnvOptions
 from suites.libero.upstream import init_states
@@ -27,7 +27,7 @@ SETTLE_METRES, SETTLE_DEGREES = 0.03, 20.0
 
 
 def check(assets: Assets, options: EnvOptions, renderer: str) -> Iterator[Finding]:
-    """See `evalkit.preflight`."""
+    """See `evalkit.doctor.preflight`."""
     suite = load_suite("libero_object")
     scene = first_scene(suite, 0, options)
     yield judge_scene(scene, read_golden(suite), assets, renderer)

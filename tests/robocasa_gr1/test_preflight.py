@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evalkit.findings import OK
-from evalkit.preflight import check_suite
+from evalkit.doctor.findings import OK
+from evalkit.doctor.preflight import check_suite
 from evalkit.registry import load_suite
 from suites.robocasa_gr1.assets import built_in
 

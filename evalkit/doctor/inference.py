@@ -1,6 +1,6 @@
 """One dry inference: a policy loaded in its own interpreter and asked about one observation of a suite.
 
-`evalkit doctor` runs it:  python -m evalkit.inference '{"policy": "random", "suite": "toy", "options": {}}'
+`evalkit doctor` runs it:  python -m evalkit.doctor.inference '{"policy": "random", "suite": "toy", "options": {}}'
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from evalkit.doctor.findings import Finding, ok, problem
 from evalkit.episode import Episode
 from evalkit.errors import InputError
-from evalkit.findings import Finding, ok, problem
 from evalkit.policy import Policy
 from evalkit.registry import load_suite, make_policy
 from evalkit.specs import check_policy_fits

@@ -1,13 +1,13 @@
 """Preflight: a suite's simulator tried in its own interpreter, before a run.
 
-`evalkit doctor` runs it there: ``python -m evalkit.preflight gl``, and ``... check JSON`` with suite and assets; it
-prints findings as JSON. A suite's own checks are the function that its `Suite.preflight` names:
+`evalkit doctor` runs it there: ``python -m evalkit.doctor.preflight gl``, and ``... check JSON`` with suite and assets;
+it prints findings as JSON. A suite's own checks are the function that its `Suite.preflight` names:
 ``check(assets: Assets, options: EnvOptions, renderer: str) -> Iterator[Finding]``.
 
 A suite's ``golden.json`` holds what its first scene must be: hashes of the physics by kind of assets, and of the frames
 by asset digest and renderer, since pixels depend on both. `make golden` writes it anew:
 
-    evalkit env run libero -m evalkit.preflight record libero_object stand-in
+    evalkit env run libero -m evalkit.doctor.preflight record libero_object stand-in
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import numpy as np
 
 from evalkit import egl
 from evalkit.assets import ALTERED, REAL, Assets, resolve_assets
+from evalkit.doctor.findings import Finding, ok, problem, warning
 from evalkit.episode import Episode
-from evalkit.findings import Finding, ok, problem, warning
 from evalkit.gl import BACKENDS, GLBackend, choose_gl, probe_gl
 from evalkit.registry import load_object, load_suite
 from evalkit.suite import EnvOptions, Suite

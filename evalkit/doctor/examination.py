@@ -1,8 +1,4 @@
-"""Doctor: what works on this machine, what would cost a day, and how to mend it.
-
-A check yields findings. Those of a suite run in its own interpreter (`evalkit.preflight`), a policy's in its own
-(`evalkit.inference`).
-"""
+"""Examination: all checks of a machine, a suite and a policy, one after the other or side by side."""
 
 from __future__ import annotations
 
@@ -21,11 +17,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from evalkit import cluster, egl, machine
+from evalkit import cluster, egl
 from evalkit.assets import REAL, STAND_IN, WARNINGS, Assets, local_assets
+from evalkit.doctor import machine
+from evalkit.doctor.findings import PROBLEM, Finding, ok, problem, warning
 from evalkit.environments import Environment, policy_environment, process_variables, python_version, ray_version
 from evalkit.errors import InputError
-from evalkit.findings import PROBLEM, Finding, ok, problem, warning
 from evalkit.registry import absolute_options, absolute_policy, load_suite, policy_class
 from evalkit.suite import Suite
 
@@ -135,7 +132,7 @@ def check_environments(suites: Iterable[Suite]) -> Iterator[Finding]:
 
 def check_gl(suite: Suite) -> Iterator[Finding]:
     """Which OpenGL backends draw in the suite's interpreter."""
-    yield from _elsewhere(_environment(suite).python, suite.interpreter, "evalkit.preflight", "gl")
+    yield from _elsewhere(_environment(suite).python, suite.interpreter, "evalkit.doctor.preflight", "gl")
 
 
 def check_scenes(suite: Suite) -> Iterator[Finding]:
@@ -149,7 +146,7 @@ def check_scenes(suite: Suite) -> Iterator[Finding]:
     yield judge_assets(name, suite, assets)
     if suite.preflight:
         settings = {"suite": suite.name, "kind": assets.kind, "folder": str(assets.folder), "digest": assets.digest}
-        yield from _elsewhere(python, name, "evalkit.preflight", "check", json.dumps(settings))
+        yield from _elsewhere(python, name, "evalkit.doctor.preflight", "check", json.dumps(settings))
 
 
 def judge_assets(name: str, suite: Suite, assets: Assets) -> Finding:
@@ -181,7 +178,7 @@ def check_policy(question: Question, suite_name: str) -> Iterator[Finding]:
     python = environment.python if environment else Path(sys.executable)
     if environment is not None and environment.torch:
         yield from judge_sharing(name, egl.usable(egl.devices(), os.environ.get("CUDA_VISIBLE_DEVICES")))
-    yield from _elsewhere(python, name, "evalkit.inference", json.dumps(settings), seconds=POLICY_SECONDS)
+    yield from _elsewhere(python, name, "evalkit.doctor.inference", json.dumps(settings), seconds=POLICY_SECONDS)
 
 
 def judge_sharing(name: str, drawing: Sequence[egl.Device]) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalkit.findings import Finding, ok, problem, warning
+from evalkit.doctor.findings import Finding, ok, problem, warning
 from evalkit.paths import cache_folder
 
 GIB = 2**30
