@@ -6,8 +6,9 @@ import mujoco
 import numpy as np
 import pytest
 
+from suites.common.visibility import mirror_of, unseen
 from suites.robocasa_gr1.builtin.simulation import BuiltinSimulation, visual_only
-from suites.robocasa_gr1.pictures import Pictures, mirror_of, unseen
+from suites.robocasa_gr1.pictures import EGO, Pictures
 from suites.robocasa_gr1.suite import EGO_FRAME, ROWS
 from suites.robocasa_gr1.views import COLUMNS_KEPT, ROWS_KEPT
 
@@ -54,7 +55,7 @@ def test_mirrors_and_what_is_out_of_view(kind):
         whole = whole_frame(model, data)
         pictures = Pictures(model, visual_only())
         assert np.array_equal(pictures.ego(data), whole[ROWS_KEPT, COLUMNS_KEPT])
-        left_out.append(int(unseen(model, data, 0, visual_only().geomgroup).sum()))
+        left_out.append(int(unseen(model, data, 0, EGO, visual_only().geomgroup).sum()))
         pictures.close()
     assert max(left_out) > 10 and set(model.geom_group) == {1}
 
@@ -64,7 +65,7 @@ def test_a_scene_with_the_robot():
     simulation.reset(1)
     ours = simulation.render("ego_view")
     camera, shown = simulation.model.camera("egoview").id, visual_only().geomgroup
-    assert unseen(simulation.model, simulation.data, camera, shown).sum() > 20
+    assert unseen(simulation.model, simulation.data, camera, EGO, shown).sum() > 20
     assert np.array_equal(ours, whole_frame(simulation.model, simulation.data)[ROWS_KEPT, COLUMNS_KEPT])
     assert ours.std() > 10
     simulation.close()

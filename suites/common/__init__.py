@@ -1,0 +1,1 @@
+"""What suites on MuJoCo share."""
