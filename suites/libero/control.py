@@ -12,8 +12,6 @@ tests/libero/test_steps.py compares it with upstream's step: equal bits in mjDat
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import mujoco
@@ -31,17 +29,6 @@ STATE_OBSERVABLES = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
 _NO_TURN = np.eye(3)
 #: Change of the fingers' commands for a gripper action of -1, which opens them.
 _OPENING = np.array([-1.0, 1.0])
-
-
-@contextlib.contextmanager
-def disabled(model: mujoco.MjModel, part: mujoco.mjtDisableBit) -> Iterator[None]:
-    """Within it, MuJoCo leaves out `part` of the computation on `model`."""
-    before = model.opt.disableflags
-    model.opt.disableflags = before | part
-    try:
-        yield
-    finally:
-        model.opt.disableflags = before
 
 
 class ControlStep:

@@ -14,6 +14,7 @@ import numpy as np
 from evalkit.episode import Episode
 from evalkit.gl import choose_gl, select_gl
 from evalkit.suite import Env, EnvOptions, Observation, Suite
+from suites.common.physics import disabled
 from suites.libero import fixtures, upstream
 from suites.libero.cameras import CameraGate
 from suites.libero.suite import RESOLUTION, WAIT_ACTION
@@ -97,8 +98,6 @@ class LiberoEnv(Env):
         """
         import mujoco
         from robosuite.utils.errors import RandomizationError
-
-        from suites.libero.control import disabled
 
         model = self._inner.sim.model._model
         model.site_rgba[:] = self._site_rgba  # else a burner that starts on is more opaque with every reset

@@ -210,7 +210,7 @@ def test_disabled_parts_come_back(make_env):
     """Also after an exception."""
     import mujoco
 
-    from suites.libero.control import disabled
+    from suites.common.physics import disabled
 
     model = mujoco.MjModel.from_xml_string("<mujoco/>")
     with pytest.raises(KeyError), disabled(model, mujoco.mjtDisableBit.mjDSBL_SENSOR):

@@ -12,12 +12,10 @@ upstream's environment: equal bits.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import mujoco
 import numpy as np
 
+from suites.common.physics import disabled
 from suites.robocasa_gr1.drive import advance, stage
 from suites.robocasa_gr1.simulation import STATE_JOINTS
 from suites.robocasa_gr1.suite import GROUPS
@@ -87,17 +85,6 @@ class Controller:
     def _advance(self, substeps: int) -> None:
         advance(self._stages, self._simulation, substeps, (STIFFNESS, DAMPING), self._goal, self._state, self._qpos,
                 self._dofs, self._motors, self._blocks, self._data.ctrl)
-
-
-@contextlib.contextmanager
-def disabled(model: mujoco.MjModel, part: mujoco.mjtDisableBit) -> Iterator[None]:
-    """Within it, MuJoCo leaves out `part` of the computation on `model`."""
-    before = model.opt.disableflags
-    model.opt.disableflags = before | part
-    try:
-        yield
-    finally:
-        model.opt.disableflags = before
 
 
 def actuator_of(model: mujoco.MjModel, joint: int) -> int:
