@@ -63,25 +63,25 @@ def unseen(model: mujoco.MjModel, data: mujoco.MjData, camera: int, window: Wind
         return ((centres - data.cam_xpos[camera]) @ sides.T > model.geom_rbound[:, None] + 1e-6).any(axis=1)
 
     found = beyond(data.geom_xpos) & (model.geom_rbound > 0)
-    mirror = mirror_of(model, shown)
-    if mirror is not None:
-        found[mirror] = False  # or the next one would reflect in its place
+    mirrors = mirrors_of(model, shown)
+    if not found[mirrors].all():
+        mirror = mirrors[0]
         normal = data.geom_xmat[mirror].reshape(3, 3)[:, 2]
         face = data.geom_xpos[mirror] + model.geom_size[mirror, 2] * normal * (model.geom_type[mirror] == _BOX)
-        if (data.cam_xpos[camera] - face) @ normal > -1e-6:
+        if not found[mirror] and (data.cam_xpos[camera] - face) @ normal > -1e-6:
             found &= beyond(data.geom_xpos - 2 * ((data.geom_xpos - face) @ normal)[:, None] * normal)
+        found[mirror] = False  # or another would reflect in its place
     if model.light_castshadow.any():
         found[:] = False  # what is out of view may throw a shadow into it
     return found
 
 
-def mirror_of(model: mujoco.MjModel, shown: np.ndarray) -> int | None:
-    """The geom that reflects others. MuJoCo makes it the first opaque plane or box (with its upper side) that is shown
-    and whose material reflects, and lets no other reflect."""
+def mirrors_of(model: mujoco.MjModel, shown: np.ndarray) -> np.ndarray:
+    """Geoms that can reflect others: opaque planes and boxes (with their upper side) that are shown and whose material
+    reflects. MuJoCo takes the first that it draws, for which it draws the whole scene once more, and no other."""
     matter = model.geom_matid
     own_colour = (model.geom_rgba != np.float32((0.5, 0.5, 0.5, 1.0))).any(axis=1) | (matter < 0)
     alpha = np.where(own_colour, model.geom_rgba[:, 3], model.mat_rgba[matter, 3] if model.nmat else 1.0)
     flat = np.isin(model.geom_type, (_BOX, _PLANE))
     reflects = (matter >= 0) & (model.mat_reflectance[matter] > 0) if model.nmat else np.zeros(model.ngeom, bool)
-    found = np.flatnonzero(flat & reflects & (alpha > 0.995) & shown[model.geom_group].astype(bool))
-    return int(found[0]) if len(found) else None
+    return np.flatnonzero(flat & reflects & (alpha > 0.995) & shown[model.geom_group].astype(bool))
