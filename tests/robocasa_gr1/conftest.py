@@ -21,6 +21,9 @@ if importlib.util.find_spec("robosuite") is None or importlib.util.find_spec("li
 else:
     select_gl(choose_gl().name)  # before any test file imports mujoco, which picks its backend then
 
+#: Of every check's process; tests of blind environments change this process's own.
+ENVIRONMENT = dict(os.environ)
+
 
 @pytest.fixture(scope="session")
 def upstream() -> Path:
@@ -39,7 +42,8 @@ def run_check():
 
     def run(name: str, scenes: str, folder: Path | str, task: int, *more: str) -> str:
         command = [sys.executable, "-m", "tests.robocasa_gr1.checks", name, scenes, str(folder), str(task), *more]
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+                              check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
