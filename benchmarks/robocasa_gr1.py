@@ -70,7 +70,7 @@ def report(found: dict) -> str:
             parts = measured["parts"]
             lines += ["", title, "", *header(parts), *part_rows([task[what] for task in parts.values()])]
         for task, seconds in measured.get("episode", {}).items():
-            lines += ["", f"One whole episode of 720 steps with 61 pictures by evalkit ({task}): {seconds:.1f} s."]
+            lines += ["", f"One whole episode of 720 steps with 60 pictures by evalkit ({task}): {seconds:.1f} s."]
         for task, sizes in measured.get("memory", {}).items():
             grown = ", ".join(f"{mib:.0f} after {count}" for count, mib in sizes.items())
             lines += ["", f"Resident MiB over resets with a picture ({task}): {grown}."]

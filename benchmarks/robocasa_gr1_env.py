@@ -29,6 +29,7 @@ from evalkit.episode import Episode
 from evalkit.registry import load_suite
 from evalkit.rollout import run_episode
 from evalkit.suite import EnvOptions
+from evalkit.workers import resident_gb
 from suites.robocasa_gr1.env import RoboCasaGR1Env
 from suites.robocasa_gr1.suite import ROWS
 
@@ -113,7 +114,8 @@ def costs(env: RoboCasaGR1Env, task: int) -> dict[str, float]:
 
 
 def whole_episode(env: RoboCasaGR1Env, task: int) -> float:
-    """CPU seconds of evalkit's rollout of one episode of 720 steps, with its reset and 61 pictures."""
+    """CPU seconds of evalkit's rollout of one episode of 720 steps, with its reset and 60 pictures (none after
+    the last step, where nobody is asked)."""
     policy = Random(SUITE, chunk=EXECUTED, views=1)
     env.reset(episode(task, 0))
     start = time.process_time()
@@ -251,21 +253,13 @@ def own_reset_parts(env: RoboCasaGR1Env) -> list[tuple[Any, str, str]]:
     return found
 
 
-def rss_mib() -> float:
-    """Resident memory of this process in MiB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("this kernel does not report VmRSS")
-
-
 def memory(env: RoboCasaGR1Env, task: int) -> dict[str, float]:
     """Resident MiB after some of the resets, each with a picture."""
     found = {}
     for count in tqdm(range(1, MEMORY_RESETS + 1), unit="reset"):
         env.reset(episode(task, count % SUITE.episodes_per_task))
         if count in (1, 10, 20, MEMORY_RESETS):
-            found[str(count)] = rss_mib()
+            found[str(count)] = 1024 * resident_gb()
     return found
 
 
