@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
+import mujoco
 import numpy as np
 
 from suites.common.visibility import HIDDEN, Window, hidden, unseen
+from suites.libero.meshes import MeshParts, draws_in_software
 
 _NOT_RENDERED = np.zeros((1, 1, 3), np.uint8)
 
@@ -23,32 +26,44 @@ class CameraGate:
     A hard reset replaces the sensors, so attach a new gate after one; soft resets keep it.
     """
 
-    def __init__(self, environment) -> None:
+    def __init__(self, environment: Any) -> None:
         self.open = False
         self.seconds = 0.0
-        self._sim = environment.sim
-        for name, observable in environment._observables.items():
+        for observable in environment._observables.values():
             if observable.modality == "image":
-                camera = environment.camera_names.index(name.removesuffix("_image"))
-                size = environment.camera_heights[camera], environment.camera_widths[camera]
-                window = Window(*size, slice(0, size[0]), slice(0, size[1]))
-                observable._sensor = self._gated(observable._sensor, self._sim.model.camera_name2id(
-                    environment.camera_names[camera]), window)
+                observable._sensor = self._gated(observable._sensor)
 
-    def _gated(self, sensor: Callable, camera: int, window: Window) -> Callable:
+    def _gated(self, sensor: Callable) -> Callable:
         def look_or_not(cache: dict) -> np.ndarray:
             if not self.open:
                 return _NOT_RENDERED
             start = time.perf_counter()
-            with hidden(self._sim.model._model, self._unseen(camera, window)):
-                image = sensor(cache)
+            image = sensor(cache)
             self.seconds += time.perf_counter() - start
             return image
 
         look_or_not.__modality__ = sensor.__modality__
         return look_or_not
 
-    def _unseen(self, camera: int, window: Window) -> np.ndarray:
-        groups = self._sim._render_context_offscreen.vopt.geomgroup
-        groups[HIDDEN] = 0
-        return unseen(self._sim.model._model, self._sim.data._data, camera, window, groups)
+
+class DrawSeen:
+    """Takes the place of `render` of robosuite's offscreen `context` (utils/binding_utils.py): draws what the camera
+    can see."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        context.vopt.geomgroup[HIDDEN] = 0
+        self._parts = (MeshParts(context.model._model, context.con, context.vopt.geomgroup)
+                       if draws_in_software() else None)
+
+    def __call__(self, width: int, height: int, camera_id: int, segmentation: bool = False) -> None:
+        context = self._context
+        model, data = context.model._model, context.data._data
+        window = Window(height, width, slice(0, height), slice(0, width))
+        context.cam.type, context.cam.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera_id
+        with hidden(model, unseen(model, data, camera_id, window, context.vopt.geomgroup)):
+            mujoco.mjv_updateScene(model, data, context.vopt, context.pert, context.cam, mujoco.mjtCatBit.mjCAT_ALL,
+                                   context.scn)
+        if self._parts is not None:
+            self._parts.thin(context.scn, window)
+        mujoco.mjr_render(mujoco.MjrRect(0, 0, width, height), context.scn, context.con)

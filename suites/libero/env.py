@@ -16,7 +16,6 @@ from evalkit.gl import choose_gl, select_gl
 from evalkit.suite import Env, EnvOptions, Observation, Suite
 from suites.common.physics import disabled
 from suites.libero import fixtures, upstream
-from suites.libero.cameras import CameraGate
 from suites.libero.suite import RESOLUTION, WAIT_ACTION
 
 #: Our view names -> robosuite's camera names.
@@ -48,13 +47,16 @@ class LiberoEnv(Env):
 
     def __init__(self, suite: Suite, task: int, options: EnvOptions):
         super().__init__(suite, task, options)
-        from suites.libero import control  # imports robosuite, which `start_process` has prepared
+        from suites.libero import cameras, control  # import mujoco and robosuite, which `start_process` has prepared
 
         self._init_states = upstream.init_states(suite.name, self.task.name)
         self._upstream = make_upstream_env(suite.name, self.task.name, options.views)
         self._inner = self._upstream.env
         self._inner.hard_reset = False  # see `reset`
-        self._gate = CameraGate(self._inner)
+        self._gate = cameras.CameraGate(self._inner)
+        if options.views:
+            context = self._inner.sim._render_context_offscreen
+            context.render = cameras.DrawSeen(context)
         self._control_step = control.ControlStep(self._inner)
         self._site_rgba = self._inner.sim.model.site_rgba.copy()
         self._fixture_bodies = [self._inner.obj_body_id[name] for name in self._inner.fixtures_dict]
