@@ -26,8 +26,9 @@ def report(found: dict) -> str:
     lines = [f"LIBERO, {found['date']}, {found['machine']}, {found['cores']} cores, {found['described']['renderer']}, "
              f"mujoco {found['described']['mujoco']}, {found['assets']} assets; CPU time of one process, one GL thread",
              "",
-             "A control step without pictures, ms; each row executes the same random actions on the same states "
-             f"(means over {found['steps']} steps, each at its least disturbed of {found['rounds']} rounds):", "",
+             "A control step without pictures, ms; each row executes the same random actions on the same states, "
+             f"{found['chunk']} in a row (means over {found['steps']} steps, each at its least disturbed of "
+             f"{found['rounds']} rounds):", "",
              *header(tasks)]
     names = list(next(iter(tasks.values()))["step"])
     lines += [row(name, [f"{task['step'][name]:.2f}" for task in tasks.values()]) for name in names]

@@ -4,7 +4,7 @@ In each of the 25 substeps of a control step robosuite 1.4.0 runs `mj_forward` t
 (environments/base.py `step`, controllers/base_controller.py `update`). Positions and velocities do not change between
 the three, so their stages are computed once here; the solver's three passes share what they can (solver.py). Force
 sensors, which nothing reads in between, are left to the last substep. Observables are read at the one substep at which
-upstream samples them, and only those that an Observation holds; the success predicate is evaluated once, not twice.
+upstream samples them, and only those that an Observation holds; success is asked once, not twice, and where it can be.
 The substeps run in one compiled loop: between them there is no Python.
 
 tests/libero/test_steps.py compares it with upstream's step: equal bits in mjData, observables and success.
@@ -21,6 +21,7 @@ from robosuite.utils.transform_utils import axisangle2quat, quat2mat
 
 from suites.libero import compiled, proof, solver
 from suites.libero.compiled import find_offsets
+from suites.libero.goal import Goal
 from suites.libero.osc import drive
 
 #: Observables that an Observation is made of, besides the cameras' (robosuite's names).
@@ -43,7 +44,7 @@ class ControlStep:
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self._clock = ObservableClock(inner)
-        self._arm = Arm(inner)
+        self._arm, self._goal = Arm(inner), Goal(inner)
         self._cameras = tuple(name for name, observable in inner._observables.items()
                               if observable.modality == "image")
 
@@ -72,10 +73,10 @@ class ControlStep:
             seen |= {name: np.array(inner._observables[name]._sensor({})) for name in self._cameras}
             arm.advance(pause, arm.substeps, sampled)
         inner.cur_time += inner.control_timestep
-        success = inner._check_success()
+        success = self._goal()
         inner.done = inner.timestep >= inner.horizon and not inner.ignore_done
         inner._post_process()
-        return seen, bool(success)
+        return seen, success
 
 
 class ObservableClock:

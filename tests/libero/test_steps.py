@@ -217,3 +217,44 @@ def test_disabled_parts_come_back(make_env):
         assert model.opt.disableflags == mujoco.mjtDisableBit.mjDSBL_SENSOR
         raise KeyError
     assert model.opt.disableflags == 0
+
+
+@pytest.mark.parametrize(("suite", "task"), [("libero_spatial", 0), ("libero_object", 0), ("libero_goal", 0),
+                                             ("libero_goal", 1), ("libero_goal", 3), ("libero_goal", 6),
+                                             ("libero_10", 3), ("libero_10", 6), ("libero_10", 9)])
+def test_success_is_upstreams_wherever_things_are(suite, task, make_env, monkeypatch):
+    """Upstream is not asked where a thing is far from its goal. 400 states: things of the goal around, in and on their
+    targets, drawers and doors anywhere between shut and open."""
+    import mujoco
+
+    env, generator = make_env(suite, task), np.random.default_rng(4)
+    env.reset(episode_of(suite, task, 0))
+    inner, goal = env.simulator.env, env._control_step._goal
+    model, data, asked = env.simulator.sim.model._model, env.simulator.sim.data._data, []
+    ask = inner._eval_predicate
+    monkeypatch.setattr(inner, "_eval_predicate", lambda part: asked.append(part) or ask(part))
+    parts, answers, ours = inner.parsed_problem["goal_state"], [], 0
+    start = data.qpos.copy()
+    hinges = [joint for joint in range(model.njnt) if model.jnt_limited[joint]
+              and not model.joint(joint).name.startswith(("robot", "gripper"))]
+    for _ in range(400):
+        data.qpos[:] = start
+        for joint in hinges:
+            data.qpos[model.jnt_qposadr[joint]] = generator.choice([*model.jnt_range[joint],
+                                                                    generator.uniform(*model.jnt_range[joint])])
+        mujoco.mj_forward(model, data)
+        for _, thing, *target in parts:
+            if target:
+                state = inner.object_states_dict[target[0]]
+                near = generator.normal((0, 0, 0.03), generator.choice([0.01, 0.1, 0.3]))
+                joint = model.body_jntadr[inner.obj_body_id[thing]]
+                place = model.jnt_qposadr[joint]
+                data.qpos[place:place + 3] = state.get_geom_state()["pos"] + near
+        mujoco.mj_forward(model, data)
+        asked.clear()
+        answers.append(goal())
+        ours += len(asked)
+        assert answers[-1] == inner._check_success()
+    env.close()
+    assert 0 < sum(answers) < len(answers)
+    assert (ours < len(parts) * len(answers)) == any(len(part) == 3 for part in parts)
