@@ -8,7 +8,8 @@ the clock is left alone and only the sensor function behind it is gated. What th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mujoco
@@ -18,6 +19,20 @@ from suites.common.visibility import HIDDEN, Window, hidden, unseen
 from suites.libero.meshes import MeshParts, draws_in_software
 
 _NOT_RENDERED = np.zeros((1, 1, 3), np.uint8)
+
+
+@contextmanager
+def nothing_drawn() -> Iterator[None]:
+    """Inside the block pictures are black: robosuite's constructor draws one of each camera to learn its shape."""
+    from robosuite.utils.binding_utils import MjRenderContext as Context
+
+    render, read = Context.render, Context.read_pixels
+    Context.render = lambda self, *size, **options: None
+    Context.read_pixels = lambda self, width, height, **options: np.zeros((height, width, 3), np.uint8)
+    try:
+        yield
+    finally:
+        Context.render, Context.read_pixels = render, read
 
 
 class CameraGate:

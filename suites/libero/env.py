@@ -50,7 +50,8 @@ class LiberoEnv(Env):
         from suites.libero import cameras, control  # import mujoco and robosuite, which `start_process` has prepared
 
         self._init_states = upstream.init_states(suite.name, self.task.name)
-        self._upstream = make_upstream_env(suite.name, self.task.name, options.views)
+        with cameras.nothing_drawn():
+            self._upstream = make_upstream_env(suite.name, self.task.name, options.views)
         self._inner = self._upstream.env
         self._inner.hard_reset = False  # see `reset`
         self._gate = cameras.CameraGate(self._inner)
