@@ -133,6 +133,7 @@ def compiled_parts(env: LiberoEnv) -> dict[str, Callable[[], None]]:
     """What the compiled loop calls in the substeps of a control step, part by part, over and over in one state."""
     from numba import njit
 
+    from suites.common.machine_code import mj_step1
     from suites.libero import compiled, solver
     from suites.libero.osc import drive
 
@@ -146,7 +147,7 @@ def compiled_parts(env: LiberoEnv) -> dict[str, Callable[[], None]]:
     @njit
     def stages(times):
         for _ in range(times):
-            compiled.mj_step1(model, data)
+            mj_step1(model, data)
 
     @njit
     def passes(times, problem, warm):

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +14,8 @@ from evalkit.paths import PROJECT
 from evalkit.records import Run
 from tests.fault_matrix import compare, measurements
 from tests.helpers import command, environment
-from tests.test_faults import BREAKS, free_port, last_notice
+from tests.ray_nodes import processes_of, several_nodes
+from tests.test_faults import BREAKS, last_notice
 
 pytestmark = pytest.mark.faults
 
@@ -108,18 +104,6 @@ def test_libero_workers_are_recycled(undisturbed, tmp_path):
     assert processes == 4
 
 
-def processes_of(identity: str) -> list[int]:
-    """Processes whose environment holds `identity`: a driver and all that it started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if identity.encode() in path.read_bytes():
-                found.append(int(path.parent.name))
-        except OSError:  # it has ended meanwhile
-            continue
-    return found
-
-
 @BOTH
 def test_a_killed_driver(undisturbed, tmp_path, simulator):
     """SIGKILL in mid-run: nothing of it goes on living, and the same command measures what is missing."""
@@ -149,60 +133,17 @@ def test_a_stopped_driver(undisturbed, tmp_path):
     compare("the driver stands still for 8 s, --stall 3", tmp_path / "run", undisturbed["toy"], "it went on")
 
 
-class Node:
-    """A node of a Ray cluster on this machine, one core, with an address, a folder and processes of its own.
-
-    head: address of the cluster's head; "": this is the head.
-    """
-
-    def __init__(self, folder: Path, ip: str, head: str = ""):
-        self.identity, self.address, log = uuid.uuid4().hex, head or f"{ip}:{free_port()}", folder / f"{ip}.log"
-        role = [f"--address={head}"] if head else ["--head", f"--port={self.address.rpartition(':')[2]}",
-                                                   "--include-dashboard=false"]
-        (folder / "token").write_text(b"of this test's cluster alone, so that no other joins it".hex())
-        self.variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
-                          "RAY_USAGE_STATS_ENABLED": "0"}
-        variables = {**self.variables, "EVALKIT_NODE": self.identity, "RAY_health_check_period_ms": "1000",
-                     "RAY_health_check_failure_threshold": "3"}
-        with open(log, "w") as file:
-            self.process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", *role,
-                 f"--node-ip-address={ip}", "--object-store-memory=100000000", f"--temp-dir={folder / ip}"],
-                env=environment(**variables), stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-        while "Ray runtime started" not in log.read_text():
-            assert self.process.poll() is None, log.read_text()
-            time.sleep(0.1)
-
-    def kill(self) -> None:
-        """What the loss of a machine is: every process of the node, at once."""
-        while found := processes_of(self.identity):
-            for process in found:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
-            self.process.poll()
-            time.sleep(0.1)
-
-
-@pytest.fixture
-def two_nodes() -> Iterator[tuple[Node, Node]]:
-    """A cluster of two nodes; their folder has a short name, since Ray keeps sockets in it."""
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evk", ignore_cleanup_errors=True)))
-        head = Node(folder, "127.0.0.1")
-        stack.callback(head.kill)
-        other = Node(folder, "127.0.0.2", head.address)
-        stack.callback(other.kill)
-        yield head, other
-
-
 @BOTH
-def test_a_lost_node(undisturbed, tmp_path, two_nodes, simulator):
+def test_a_lost_node(undisturbed, tmp_path, simulator):
     """Its episodes move to the other node, and the run does not wait for the place that was lost with it."""
-    head, other = two_nodes
-    driver = start([*arguments(simulator, tmp_path), "--ray-address", head.address], **head.variables)
-    wait_for_records(driver, tmp_path, 1, processes=2)
-    other.kill()
-    said = driver.communicate()[1]
+    noticed_soon = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
+    with several_nodes() as nodes:
+        nodes.start("head", **noticed_soon)
+        nodes.start("other", ip="127.0.0.2", **noticed_soon)
+        driver = start([*arguments(simulator, tmp_path), "--ray-address", nodes.address], **nodes.variables)
+        wait_for_records(driver, tmp_path, 1, processes=2)
+        nodes.kill("other")
+        said = driver.communicate()[1]
     assert driver.returncode == 0, said
     moved = last_notice(said, "is tried again") if "is tried again" in said else "no episode was under way there"
     compare("SIGKILL of a Ray node (one of two)", tmp_path / "run", undisturbed[simulator],

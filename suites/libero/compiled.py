@@ -1,9 +1,5 @@
 """MuJoCo's C functions and the fields of mjData that move, for code that numba compiles.
 
-The functions are those of the very library that the mujoco package has loaded, so their bits are its bits. An error
-that MuJoCo calls fatal (its memory is exhausted, say) ends the process here, where the package would raise: rollout
-workers report a dead process as an error and try the episode again.
-
 Import it before anything of LIBERO's that numba compiles: it says where the machine code is kept.
 """
 
@@ -15,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import llvmlite.binding
 import mujoco
 import numba
 import numpy as np
@@ -24,6 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from evalkit.paths import cache_folder
+from suites.common.machine_code import ADDRESS, function
 
 #: The files whose code calls one another's.
 _SOURCES = ("compiled.py", "control.py", "osc.py", "solver.py", "requirements.txt")
@@ -36,36 +32,27 @@ def _cache() -> Path:
 
 
 numba.config.CACHE_DIR = str(_cache())
-llvmlite.binding.load_library_permanently(str(next(Path(mujoco.__file__).parent.glob("libmujoco.so.*"))))
 
-
-def _function(name: str, *arguments: types.Type, returns: types.Type = types.void) -> types.ExternalFunction:
-    """MuJoCo's `name`; mjModel, mjData and arrays are addresses."""
-    return types.ExternalFunction(name, returns(*arguments))
-
-
-_address, _int = types.intp, types.int32
+_address, _int = ADDRESS, types.int32
 _stage = (_address, _address)
 
-mj_step1 = _function("mj_step1", *_stage)
-mj_step2 = _function("mj_step2", *_stage)
-mj_fwd_actuation = _function("mj_fwdActuation", *_stage)
-mj_fwd_acceleration = _function("mj_fwdAcceleration", *_stage)
-mj_fwd_constraint = _function("mj_fwdConstraint", *_stage)
-mj_sensor_acc = _function("mj_sensorAcc", *_stage)
-mj_check_acc = _function("mj_checkAcc", *_stage)
-mj_euler = _function("mj_Euler", *_stage)
-mj_jac_site = _function("mj_jacSite", *_stage, _address, _address, _int)
-mj_mul_m = _function("mj_mulM", *_stage, _address, _address)
-mj_mul_jac_vec = _function("mj_mulJacVec", *_stage, _address, _address)
-mj_add_m_dense = _function("mj_addMDense", *_stage, _address)
-mj_constraint_update = _function("mj_constraintUpdate", *_stage, _address, _address, _int)
-mju_dot = _function("mju_dot", _address, _address, _int, returns=types.float64)
-mju_norm = _function("mju_norm", _address, _int, returns=types.float64)
-mju_sqr_mat_td = _function("mju_sqrMatTD", _address, _address, _address, _int, _int)
-mju_chol_factor = _function("mju_cholFactor", _address, _int, types.float64, returns=_int)
-mju_chol_solve = _function("mju_cholSolve", _address, _address, _address, _int)
-mju_chol_update = _function("mju_cholUpdate", _address, _address, _int, _int, returns=_int)
+mj_fwd_actuation = function("mj_fwdActuation", *_stage)
+mj_fwd_acceleration = function("mj_fwdAcceleration", *_stage)
+mj_fwd_constraint = function("mj_fwdConstraint", *_stage)
+mj_sensor_acc = function("mj_sensorAcc", *_stage)
+mj_check_acc = function("mj_checkAcc", *_stage)
+mj_euler = function("mj_Euler", *_stage)
+mj_jac_site = function("mj_jacSite", *_stage, _address, _address, _int)
+mj_mul_m = function("mj_mulM", *_stage, _address, _address)
+mj_mul_jac_vec = function("mj_mulJacVec", *_stage, _address, _address)
+mj_add_m_dense = function("mj_addMDense", *_stage, _address)
+mj_constraint_update = function("mj_constraintUpdate", *_stage, _address, _address, _int)
+mju_dot = function("mju_dot", _address, _address, _int, returns=types.float64)
+mju_norm = function("mju_norm", _address, _int, returns=types.float64)
+mju_sqr_mat_td = function("mju_sqrMatTD", _address, _address, _address, _int, _int)
+mju_chol_factor = function("mju_cholFactor", _address, _int, types.float64, returns=_int)
+mju_chol_solve = function("mju_cholSolve", _address, _address, _address, _int)
+mju_chol_update = function("mju_cholUpdate", _address, _address, _int, _int, returns=_int)
 
 
 @intrinsic

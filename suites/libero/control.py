@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 from robosuite.utils.transform_utils import axisangle2quat, quat2mat
 
+from suites.common.machine_code import mj_step1, mj_step2
 from suites.libero import compiled, proof, solver
 from suites.libero.compiled import find_offsets
 from suites.libero.goal import Goal
@@ -175,7 +176,7 @@ def simulate(begin, end, last, sampled, watched, model, data, at, problem, solve
     hand's. The first substep moves the goals, in place, by delta (6,), of which turn (3, 3) is the rotation if it
     `turns`; the rest is for osc.drive."""
     for substep in range(begin, end):
-        compiled.mj_step1(model, data)
+        mj_step1(model, data)
         rows = solver.rows(data, at, len(problem.qacc))
         kept = np.full(len(rows.state), -1, np.int8)
         # Upstream's two forward calls, both under the controls of the substep before; the second one starts where the
@@ -203,7 +204,7 @@ def simulate(begin, end, last, sampled, watched, model, data, at, problem, solve
             compiled.mj_check_acc(model, data)
             compiled.mj_euler(model, data)
         else:
-            compiled.mj_step2(model, data)
+            mj_step2(model, data)
         if substep == sampled:
             sample(*watched)
 

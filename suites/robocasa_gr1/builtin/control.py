@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 
 from suites.common.physics import disabled
-from suites.robocasa_gr1.drive import advance, stage
+from suites.robocasa_gr1.drive import advance
 from suites.robocasa_gr1.simulation import STATE_JOINTS
 from suites.robocasa_gr1.suite import GROUPS
 
@@ -59,7 +59,6 @@ class Controller:
         self._targets = np.concatenate([order[parts[group]] for group in _TORQUE])
         self.fingers = np.concatenate([order[parts[group]][list(_COPIES)] for group in _HANDS])
         self._goal = np.zeros(len(joints))
-        self._stages = stage("mj_step1"), stage("mj_step2")
         self._simulation = model._address, data._address
         self._state = data.qpos, data.qvel, data.qfrc_bias, data.qM
 
@@ -83,8 +82,8 @@ class Controller:
         self._advance(1)
 
     def _advance(self, substeps: int) -> None:
-        advance(self._stages, self._simulation, substeps, (STIFFNESS, DAMPING), self._goal, self._state, self._qpos,
-                self._dofs, self._motors, self._blocks, self._data.ctrl)
+        advance(self._simulation, substeps, (STIFFNESS, DAMPING), self._goal, self._state, self._qpos, self._dofs,
+                self._motors, self._blocks, self._data.ctrl)
 
 
 def actuator_of(model: mujoco.MjModel, joint: int) -> int:
