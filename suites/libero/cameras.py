@@ -62,23 +62,21 @@ class CameraGate:
 
 
 class DrawSeen:
-    """Takes the place of `render` of robosuite's offscreen `context` (utils/binding_utils.py): draws what the camera
-    can see."""
+    """Takes the place of `render` of robosuite's offscreen `context` (utils/binding_utils.py), of which it draws what
+    the camera can see. It keeps the context's parts, not the context, which frees OpenGL when nobody keeps it."""
 
     def __init__(self, context: Any) -> None:
-        self._context = context
-        context.vopt.geomgroup[HIDDEN] = 0
-        self._parts = (MeshParts(context.model._model, context.con, context.vopt.geomgroup)
-                       if draws_in_software() else None)
+        self._model, self._data, self._context = context.model._model, context.data._data, context.con
+        self._option, self._camera, self._scene = context.vopt, context.cam, context.scn
+        self._option.geomgroup[HIDDEN] = 0
+        self._parts = MeshParts(self._model, self._context, self._option.geomgroup) if draws_in_software() else None
 
     def __call__(self, width: int, height: int, camera_id: int, segmentation: bool = False) -> None:
-        context = self._context
-        model, data = context.model._model, context.data._data
         window = Window(height, width, slice(0, height), slice(0, width))
-        context.cam.type, context.cam.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera_id
-        with hidden(model, unseen(model, data, camera_id, window, context.vopt.geomgroup)):
-            mujoco.mjv_updateScene(model, data, context.vopt, context.pert, context.cam, mujoco.mjtCatBit.mjCAT_ALL,
-                                   context.scn)
+        self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera_id
+        with hidden(self._model, unseen(self._model, self._data, camera_id, window, self._option.geomgroup)):
+            mujoco.mjv_updateScene(self._model, self._data, self._option, None, self._camera,
+                                   mujoco.mjtCatBit.mjCAT_ALL, self._scene)
         if self._parts is not None:
-            self._parts.thin(context.scn, window)
-        mujoco.mjr_render(mujoco.MjrRect(0, 0, width, height), context.scn, context.con)
+            self._parts.thin(self._scene, window)
+        mujoco.mjr_render(mujoco.MjrRect(0, 0, width, height), self._scene, self._context)

@@ -93,7 +93,8 @@ class MeshParts:
     def thin(self, scene: mujoco.MjvScene, window: Window) -> None:
         """Leave of the large meshes in `scene`, as mjv_updateScene has made it, only what can be seen.
 
-        window: what somebody will see of the frame that is drawn next. Scenes with shadows stay as they are.
+        window: what somebody will see of the frame that is drawn next. Scenes with shadows stay as they are, and so do
+        those whose faces have two sides.
         """
         every = scene.geoms
         geoms = every[:scene.ngeom]
@@ -104,7 +105,8 @@ class MeshParts:
                    if geom.type in (PLANE, BOX) and geom.reflectance > 0 and opaque(geom)]
         in_doubt = any(abs(mirror.height(view.eye)) < 1e-4 for _, mirror in mirrors)  # whether MuJoCo will reflect
         shadows = any(light.castshadow for light in scene.lights[:scene.nlight])
-        if not meshes or in_doubt or shadows or scene.ngeom == scene.maxgeom:
+        two_sided = not scene.flags[mujoco.mjtRndFlag.mjRND_CULL_FACE]
+        if not meshes or in_doubt or shadows or two_sided or scene.ngeom == scene.maxgeom:
             return
 
         placed = [self._place(geom) for geom in meshes]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -113,6 +115,20 @@ def test_env_contract(suite, task, make_env):
     env = make_env(suite, task, views=("agentview", "wrist"))
     check_env(env, [episode_of(suite, task, index) for index in (0, 1)], steps=16)
     env.close()
+
+
+def test_nothing_keeps_opengl_alive_after_close(make_env, monkeypatch):
+    """Its context goes with the environment, not whenever garbage is collected: by then another one's is current."""
+    env = make_env("libero_goal", 0, views=("agentview",))
+    env.reset(episode_of("libero_goal", 0, 0))
+    context = weakref.ref(env.simulator.sim._render_context_offscreen)
+    monkeypatch.setattr(gc, "collect", lambda *generation: 0)
+    gc.disable()
+    try:
+        env.close()
+        assert context() is None
+    finally:
+        gc.enable()
 
 
 def draw_all(env):
