@@ -9,7 +9,7 @@ EPISODES ?= 2
 ASSETS   ?= auto
 SCENES   ?= auto
 SOAK_EPISODES ?= 2000
-SOAK_LIBERO   ?= 300
+SOAK_LIBERO   ?= 2000
 
 # Nothing may wait for an answer.
 export PIP_NO_INPUT := 1

@@ -2,7 +2,7 @@
 
     python -m benchmarks.soak [EPISODES] [LIBERO_EPISODES]
 
-The toy suite for most episodes (the engine alone), LIBERO on stand-ins or better for some hundreds (the simulator).
+The toy suite (the engine alone), then LIBERO on stand-ins or better (the simulator).
 Writes results/benchmarks/soak-<date>-<cores>cores.json and .md.
 """
 
@@ -15,13 +15,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import theilslopes
 
 from benchmarks.measured import write
-from benchmarks.processes import family, leftovers
+from benchmarks.processes import family, leftovers, runs_still
 from evalkit.assets import resolve_assets
 from evalkit.environments import ensure_environment, find_environment
 from evalkit.episode import Episode
@@ -33,26 +34,28 @@ from evalkit.workers import Job, WorkerPool
 #: Samples of a run; the first part is left out of slopes: imports, buffers that fill once.
 SAMPLES, WARM = 50, 0.3
 
-LIBERO, STEPS = "libero_object", 8
+LIBERO, STEPS, ROUND = "libero_object", 8, 100
 
 
-def soak(pool: WorkerPool, planned: Sequence[Episode]) -> dict[str, Any]:
-    """Run `planned` and record it as a driver does: samples of all processes on the way, and what is left after it."""
+def soak(pool: WorkerPool, rounds: Sequence[Sequence[Episode]]) -> dict[str, Any]:
+    """Run `rounds` and record them as a driver does: samples of all processes on the way, and what is left after it."""
+    planned = [episode for played in rounds for episode in played]
     root, before, samples, every = os.getpid(), leftovers(), [], max(1, len(planned) // SAMPLES)
     outcomes: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder, closing(Run(Path(folder))) as run:
         before.add(folder)
         with pool:
             run.open({"config": {}, "fingerprints": {}, "planned": [episode.id for episode in planned]})
-            for count, result in enumerate(pool.run(planned), start=1):
+            results = chain.from_iterable(pool.run(played) for played in rounds)
+            for count, result in enumerate(results, start=1):
                 run.append(result.record)
                 outcomes[result.record.outcome] = outcomes.get(result.record.outcome, 0) + 1
                 if count % every == 0:
                     samples.append(sample(root, count))
-    gone = wait_for_the_end(root, {pid for taken in samples for pid in taken["pids"]} - {root})
+    left = wait_for_the_end({process for taken in samples for process in taken["processes"] if process[0] != root})
     return {"episodes": len(planned), "outcomes": outcomes, "workers": pool.size, "samples": samples,
             "slopes": {kind: slope(samples, kind) for kind in samples[-1]["memory"]},
-            "zombies": max(taken["zombies"] for taken in samples), "processes_left": len(gone),
+            "zombies": max(taken["zombies"] for taken in samples), "processes_left": len(left),
             "left": sorted(name for name in leftovers() - before if is_ours(name, samples))}
 
 
@@ -65,7 +68,7 @@ def sample(root: int, count: int) -> dict[str, Any]:
         memory[process.kind] = memory.get(process.kind, 0.0) + process.memory
         handles[process.kind] = handles.get(process.kind, 0) + process.handles
     return {"episodes": count, "memory": memory, "handles": handles, "zombies": sum(item.zombie for item in processes),
-            "pids": [process.pid for process in processes]}
+            "processes": [(process.pid, process.began) for process in processes]}
 
 
 def slope(samples: Sequence[dict], kind: str) -> tuple[float, float, float]:
@@ -76,27 +79,29 @@ def slope(samples: Sequence[dict], kind: str) -> tuple[float, float, float]:
     return found.slope, found.low_slope, found.high_slope
 
 
-def wait_for_the_end(root: int, pids: set[int], seconds: float = 30.0) -> set[int]:
-    """Those of `pids` that still run, or wait to be reaped, below `root` after so many seconds at most."""
+def wait_for_the_end(processes: set[tuple[int, int]], seconds: float = 30.0) -> set[tuple[int, int]]:
+    """Those of `processes` (number, beginning) that still run, or wait to be reaped, after so many seconds."""
     end = time.monotonic() + seconds
-    while (left := pids & {process.pid for process in family(root)}) and time.monotonic() < end:
+    while (left := {process for process in processes if runs_still(*process)}) and time.monotonic() < end:
         time.sleep(0.1)
-    return left | {pid for pid in pids if Path(f"/proc/{pid}").exists()}
+    return left
 
 
 def is_ours(name: str, samples: Sequence[dict]) -> bool:
     """Whether a name that came up while we ran is of our cluster: other people's work goes on beside it."""
-    return any(str(pid) in name for taken in samples for pid in [os.getpid(), *taken["pids"]])
+    return any(str(pid) in name for taken in samples
+               for pid in [os.getpid(), *(number for number, _ in taken["processes"])])
 
 
-def toy(episodes: int, workers: int) -> tuple[WorkerPool, list[Episode]]:
+def toy(episodes: int, workers: int) -> tuple[WorkerPool, list[list[Episode]]]:
     """The engine alone: nothing to simulate."""
     planned = [Episode("toy", index % 3, index // 3, 7, 2) for index in range(episodes)]
-    return WorkerPool(Job("random", {"chunk": 2, "views": 1}, EnvOptions(("top",))), ["toy"], workers), planned
+    return WorkerPool(Job("random", {"chunk": 2, "views": 1}, EnvOptions(("top",))), ["toy"], workers), [planned]
 
 
-def libero(episodes: int, workers: int) -> tuple[WorkerPool, list[Episode], str]:
-    """Short episodes on the ten tasks of a suite, both cameras; the kind of its assets."""
+def libero(episodes: int, workers: int) -> tuple[WorkerPool, list[list[Episode]], str]:
+    """Short episodes on the ten tasks of a suite, both cameras, in rounds of `ROUND`: with every task a worker makes a
+    new simulator, of which the first few take room that later ones use again. And the kind of its assets."""
     suite = load_suite(LIBERO)
     python = ensure_environment(find_environment(suite.interpreter))
     assets = resolve_assets(suite, "auto", list(range(10)), python)
@@ -104,7 +109,8 @@ def libero(episodes: int, workers: int) -> tuple[WorkerPool, list[Episode], str]
                for index in range(episodes)]
     job = Job("random", {"chunk": STEPS, "views": 1}, EnvOptions(tuple(suite.views), "reference", assets=assets.folder))
     needs = suite.scenes["upstream"]
-    return WorkerPool(job, [LIBERO], workers, python=python, needs=needs), planned, assets.kind
+    rounds = [planned[start:start + ROUND] for start in range(0, episodes, ROUND)]
+    return WorkerPool(job, [LIBERO], workers, python=python, needs=needs), rounds, assets.kind
 
 
 def report(found: dict) -> str:
@@ -128,13 +134,14 @@ def report(found: dict) -> str:
 
 def main() -> None:
     """Measure and write the results."""
-    episodes, on_libero = (int(text) for text in (*sys.argv[1:], *("2000", "300")[len(sys.argv) - 1:]))
+    episodes, on_libero = (int(text) for text in (*sys.argv[1:], *("2000", "2000")[len(sys.argv) - 1:]))
     os.environ.setdefault("LP_NUM_THREADS", "1")
     cores = os.cpu_count() or 1
     runs = {"toy": soak(*toy(episodes, cores))}
     if on_libero:
-        pool, planned, kind = libero(on_libero, cores)
-        runs[f"{LIBERO}, {STEPS} steps, both cameras, {kind} assets"] = soak(pool, planned)
+        pool, rounds, kind = libero(on_libero, cores)
+        name = f"{LIBERO}, {STEPS} steps, both cameras, {kind} assets, all tasks anew every {ROUND} episodes"
+        runs[name] = soak(pool, rounds)
     found = {"date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "cores": cores, "runs": runs}
     write("soak", found, report(found))
 

@@ -23,7 +23,7 @@ def test_hundreds_of_episodes_leave_nothing():
     assert (found["zombies"], found["processes_left"], found["left"]) == (0, 0, [])
     early, last = found["samples"][len(found["samples"]) // 4], found["samples"][-1]
     assert {"driver", "workers", "raylet", "gcs_server"} <= set(last["handles"])
-    assert set(last["pids"]) == set(early["pids"])
+    assert set(last["processes"]) == set(early["processes"])
     opened, grown = ({kind: last[what][kind] - early[what][kind] for kind in last[what]}
                      for what in ("handles", "memory"))
     assert max(opened.values()) <= 4 and max(grown.values()) < 10, (opened, grown)  # of 150 episodes; MiB
