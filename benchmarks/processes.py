@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from evalkit.lock import began
+
 #: Kinds by what the command line holds; first match.
 KINDS = {"ray::Worker": "workers", "ray::Broker": "broker", "raylet/raylet": "raylet", "gcs_server": "gcs_server"}
 
@@ -13,10 +15,10 @@ KINDS = {"ray::Worker": "workers", "ray::Broker": "broker", "raylet/raylet": "ra
 @dataclass(frozen=True)
 class Process:
     """kind: see `KINDS`, ``driver`` for the first, else ``others``. memory: MiB of its own (anonymous) memory. handles:
-    open files, sockets, pipes. began: clock ticks since the machine started; numbers of processes are used again."""
+    open files, sockets, pipes. began: when, in the kernel's ticks; numbers of processes are used again."""
 
     pid: int
-    began: int
+    began: str
     kind: str
     memory: float
     handles: int
@@ -52,19 +54,6 @@ def look(pid: int, root: int) -> Process:
     zombie = status["State"].startswith("Z")
     return Process(pid, began(pid), kind, int(status.get("RssAnon", "0 kB").split()[0]) / 1024,
                    0 if zombie else len(os.listdir(folder / "fd")), zombie)
-
-
-def began(pid: int) -> int:
-    """When process (or thread) `pid` began, in clock ticks since the machine started. Raises OSError if it is gone."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-
-
-def runs_still(pid: int, since: int) -> bool:
-    """Whether the process `pid` that began at `since` runs, or waits to be reaped."""
-    try:
-        return began(pid) == since
-    except OSError:
-        return False
 
 
 def leftovers() -> set[str]:

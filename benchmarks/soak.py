@@ -22,10 +22,11 @@ from typing import Any
 from scipy.stats import theilslopes
 
 from benchmarks.measured import write
-from benchmarks.processes import family, leftovers, runs_still
+from benchmarks.processes import family, leftovers
 from evalkit.assets import resolve_assets
 from evalkit.environments import ensure_environment, find_environment
 from evalkit.episode import Episode
+from evalkit.lock import began
 from evalkit.records import Run
 from evalkit.registry import load_suite
 from evalkit.suite import EnvOptions
@@ -79,10 +80,12 @@ def slope(samples: Sequence[dict], kind: str) -> tuple[float, float, float]:
     return found.slope, found.low_slope, found.high_slope
 
 
-def wait_for_the_end(processes: set[tuple[int, int]], seconds: float = 30.0) -> set[tuple[int, int]]:
+def wait_for_the_end(processes: set[tuple[int, str]], seconds: float = 30.0) -> set[tuple[int, str]]:
     """Those of `processes` (number, beginning) that still run, or wait to be reaped, after so many seconds."""
     end = time.monotonic() + seconds
-    while (left := {process for process in processes if runs_still(*process)}) and time.monotonic() < end:
+    while left := {(pid, since) for pid, since in processes if since and began(pid) == since}:
+        if time.monotonic() > end:
+            break
         time.sleep(0.1)
     return left
 

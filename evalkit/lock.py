@@ -32,7 +32,7 @@ class FolderLock:
 
     def __init__(self, folder: Path):
         self.folder, self.path = folder, folder / ".driver"
-        self._me = {"host": platform.node(), "process": os.getpid(), "began": _began(os.getpid())}
+        self._me = {"host": platform.node(), "process": os.getpid(), "began": began(os.getpid())}
         self._file = self._open()
         try:
             locked = self._flock()
@@ -86,7 +86,7 @@ class FolderLock:
         if not holder:
             return False
         if holder.get("host") == self._me["host"]:
-            return not locked and _began(holder.get("process")) == holder.get("began")
+            return not locked and began(holder.get("process")) == holder.get("began")
         print(f"notice: {self.folder} was last written by a driver on {holder.get('host')}; looking for "
               f"{BEAT_SECONDS * MISSED:g} s whether it still runs", file=sys.stderr)
         before, end = self.path.stat().st_mtime_ns, time.monotonic() + BEAT_SECONDS * MISSED
@@ -113,7 +113,7 @@ class FolderLock:
                 os.utime(self.path)
 
 
-def _began(process: object) -> str:
+def began(process: object) -> str:
     """When a process of this machine began, in the kernel's ticks; empty if it has ended."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]

@@ -23,6 +23,9 @@ HIDDEN = 5
 #: Geom types by MuJoCo's numbers (mjtGeom).
 PLANE, BOX, MESH = 0, 6, 7
 
+#: MuJoCo draws what is less opaque than this as transparent (render_gl3.c).
+OPAQUE = 0.995
+
 
 @dataclass(frozen=True)
 class Window:
@@ -137,4 +140,4 @@ def mirrors_of(model: mujoco.MjModel, shown: np.ndarray) -> np.ndarray:
     alpha = np.where(own_colour, model.geom_rgba[:, 3], model.mat_rgba[matter, 3] if model.nmat else 1.0)
     flat = np.isin(model.geom_type, (BOX, PLANE))
     reflects = (matter >= 0) & (model.mat_reflectance[matter] > 0) if model.nmat else np.zeros(model.ngeom, bool)
-    return np.flatnonzero(flat & reflects & (alpha > 0.995) & shown[model.geom_group].astype(bool))
+    return np.flatnonzero(flat & reflects & (alpha >= OPAQUE) & shown[model.geom_group].astype(bool))

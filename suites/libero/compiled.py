@@ -22,12 +22,12 @@ from evalkit.paths import cache_folder
 from suites.common.machine_code import ADDRESS, function
 
 #: The files whose code calls one another's.
-_SOURCES = ("compiled.py", "control.py", "osc.py", "solver.py", "requirements.txt")
+_SOURCES = ("../common/machine_code.py", "compiled.py", "control.py", "osc.py", "solver.py", "requirements.txt")
 
 
 def _cache() -> Path:
     """A folder of its own for each state of `_SOURCES`: numba notices a file that changed, but not one it calls."""
-    sources = b"".join(Path(__file__).with_name(name).read_bytes() for name in _SOURCES)
+    sources = b"".join((Path(__file__).parent / name).read_bytes() for name in _SOURCES)
     return cache_folder() / f"libero-compiled-{hashlib.sha256(sources).hexdigest()[:10]}"
 
 

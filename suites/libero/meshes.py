@@ -21,7 +21,7 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from suites.common.visibility import BOX, MESH, PLANE, Mirror, View, Window
+from suites.common.visibility import BOX, MESH, OPAQUE, PLANE, Mirror, View, Window
 
 #: Faces of a part; smaller meshes are drawn whole. Measured with llvmpipe: fewer faces cost more than they spare in
 #: scenes without a mirror, with 400 pictures of mirrors take longer.
@@ -29,9 +29,6 @@ PART = 200
 
 #: Boxes hide parts if they are at least this large (half sizes of a face, in metres).
 LARGE = 0.1
-
-#: MuJoCo draws what is less opaque than this as transparent (render_gl3.c).
-OPAQUE = 0.995
 
 
 class Division(NamedTuple):
@@ -111,7 +108,7 @@ class MeshParts:
 
         placed = [self._place(geom) for geom in meshes]
         centres = np.concatenate([part.centres for part in placed])
-        radii = np.concatenate([part.radii for part in placed])
+        radii = np.concatenate([part.division.radii for part in placed])
         seen = ~view.misses(centres, radii)
         for geom in geoms:
             if geom.type == BOX and opaque(geom):
@@ -136,8 +133,7 @@ class MeshParts:
     def _place(self, geom: mujoco.MjvGeom) -> Placed:
         number, division, names = self._large[geom.objid]
         rotation, position = np.array(geom.mat, np.float64), np.array(geom.pos, np.float64)
-        return Placed(number, division, names, rotation, position, division.centres @ rotation.T + position,
-                      division.radii)
+        return Placed(number, division, names, rotation, position, division.centres @ rotation.T + position)
 
     def _select(self, placed: list[Placed], seen: np.ndarray, eye: np.ndarray, pixel: float, base: int) -> None:
         """Fill the geoms' lists from `base` on with the parts that are `seen` (of all, one geom after the other) and
@@ -186,7 +182,7 @@ class MeshParts:
 
 
 class Placed(NamedTuple):
-    """A mesh's parts where a geom of the scene has them; centres (p, 3), radii (p,) in the world."""
+    """A mesh's parts where a geom of the scene has them; centres (p, 3) in the world."""
 
     number: int
     division: Division
@@ -194,12 +190,12 @@ class Placed(NamedTuple):
     rotation: np.ndarray
     position: np.ndarray
     centres: np.ndarray
-    radii: np.ndarray
 
     def fronts(self, eye: np.ndarray, pixel: float) -> np.ndarray:
         """Which parts (p,) show `eye` (3,) some face's front, or its edge."""
         local = (eye - self.position) @ self.rotation
-        planes, farthest = self.division.planes, (np.linalg.norm(self.centres - eye, axis=1) + self.radii).max()
+        planes, radii = self.division.planes, self.division.radii
+        farthest = (np.linalg.norm(self.centres - eye, axis=1) + radii).max()
         heights = planes[:, :3] @ local.astype(np.float32) + planes[:, 3]
         return np.logical_or.reduceat(heights > -0.01 * pixel * farthest ** 2, self.division.starts)
 
@@ -241,8 +237,12 @@ def corners(geom: mujoco.MjvGeom, mirror: Mirror) -> np.ndarray:
     """(4, 3) of the mirror's face; none (0, 3) if it has no end."""
     if not geom.size[:2].all():
         return np.empty((0, 3))
-    return mirror.point + np.array([along * geom.size[0] * geom.mat[:, 0] + across * geom.size[1] * geom.mat[:, 1]
-                                    for along in (-1, 1) for across in (-1, 1)])
+    return rectangle(mirror.point, geom.size[0] * geom.mat[:, 0], geom.size[1] * geom.mat[:, 1])
+
+
+def rectangle(middle: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The corners (4, 3), going round, of a rectangle with the half sides `one` and `other` (3,)."""
+    return middle + np.array([-one - other, one - other, one + other, other - one])
 
 
 def behind(box: mujoco.MjvGeom, view: View, centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
@@ -259,9 +259,7 @@ def behind(box: mujoco.MjvGeom, view: View, centres: np.ndarray, radii: np.ndarr
             middle = position + box.size[axis] * normal - view.eye
             if middle @ normal > -1e-3:
                 continue  # a face that is turned away
-            edges = middle + np.array([along * box.size[one] * rotation[:, one]
-                                       + across * box.size[other] * rotation[:, other]
-                                       for along, across in ((-1, -1), (1, -1), (1, 1), (-1, 1))])
+            edges = rectangle(middle, box.size[one] * rotation[:, one], box.size[other] * rotation[:, other])
             inwards = np.cross(edges, np.roll(edges, -1, axis=0))
             inwards *= (np.sign(inwards @ middle) / np.linalg.norm(inwards, axis=1))[:, None]
             margin = radii + view.pixel * np.linalg.norm(rays, axis=1) + 1e-4
